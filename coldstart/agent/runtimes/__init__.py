@@ -1,0 +1,126 @@
+"""What starts images. One file here = one runtime; its file name is the name playbooks use, nothing else registers it.
+
+A runtime file defines `Options` (a frozen dataclass of JSON types, units in the names: `memory_bytes`, `ready_ns`) and
+`Runtime` (the class below, by shape; nothing to inherit). It never reads a clock and never prints: `bootloop.py` owns
+the only stopwatch. It may block: `start` runs in a thread of its own while the probe already runs.
+`tests/runtimes/` holds every file here to the same exam.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from dataclasses import dataclass, field
+from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Protocol, Sequence, Tuple
+
+from coldstart.agent.records import Image, Ready
+
+
+class Unavailable(Exception):
+    """This runtime, or what a target asks of it, is not to be had on this node. hint: how that could change."""
+
+    def __init__(self, reason: str, hint: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.hint = hint
+
+
+class StartFailed(Exception):
+    """The runtime refused to create or start an instance; nothing of it is left."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a runtime may know of its node. run: the mark everything it makes must bear; cache: a folder for files
+    that may stay; settings: the node's `coldstart_*` variables."""
+
+    run: str
+    cache: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """labels: what changes the figure (`net`, `probe`, ...); files: whose page cache makes a start warm or cold;
+    image_bytes: unpacked, on this node's disk; warnings: for the user, once."""
+
+    labels: Mapping[str, str]
+    files: Tuple[str, ...] = ()
+    image_bytes: int = 0
+    warnings: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the next instance will be, fixed before the clock starts. early: may be probed before `start` returns."""
+
+    name: str
+    address: str
+    port: int
+    nonce: str
+    early: bool = True
+
+
+class Handle(Protocol):
+    """A started instance. exited: readable (as poll sees it) once the instance has ended."""
+
+    exited: int
+
+    def processes(self) -> Sequence[int]:
+        """Every process that exists for this instance alone: the workload's, and helpers (shim, VMM, proxy)."""
+
+    def interfaces(self) -> Sequence[str]:
+        """The host's network interfaces that exist for this instance alone."""
+
+    def exit_code(self) -> Optional[int]:
+        """How it ended; None while it runs or when nobody can know."""
+
+    def output(self) -> str:
+        """The last of what it wrote, up to some KiB; for `ready: output` and for messages."""
+
+
+Stamp = Callable[[str], None]
+
+
+class Runtime(Protocol):
+    """The interface. packaging: `executable`, `docker-archive` or `none`: what an image must be for this runtime.
+    typical_boot_ns: one boot with its stop, for estimates only. example: a playbook target that starts the reference
+    workload, for the conformance suite."""
+
+    packaging: ClassVar[str]
+    ready_kinds: ClassVar[Tuple[str, ...]]
+    starts: ClassVar[Tuple[str, ...]]
+    typical_boot_ns: ClassVar[int]
+    example: ClassVar[Mapping[str, Any]]
+
+    def __init__(self, options: Any, context: Context) -> None: ...
+
+    def check(self) -> Dict[str, str]:
+        """Versions and facts, or Unavailable. Not timed."""
+
+    def prepare(self, image: Image, ready: Ready, file: str) -> Prepared:
+        """Resolve image and network, place files; `file`: the pushed image on this node, or ''. Not timed."""
+
+    def place(self, nonce: str) -> Place:
+        """Fix name, address and port of the next instance. Not timed."""
+
+    def start(self, place: Place, stamp: Stamp) -> Handle:
+        """Create and start one instance; stamp what only the runtime sees. StartFailed leaves nothing behind."""
+
+    def stop(self, handle: Handle) -> None:
+        """End it; returns when the instance no longer exists."""
+
+    def clean(self, run: str) -> List[str]:
+        """Remove what bears the mark of `run` ('': of any run, this one excepted); say what it was."""
+
+
+def names() -> List[str]:
+    """Every runtime there is, by file name."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+
+
+def load(name: str) -> Any:
+    """The module of one runtime: `.Options` and `.Runtime`. KeyError if there is no such file."""
+    if name not in names():
+        raise KeyError(name)
+    return importlib.import_module(f"{__name__}.{name}")
