@@ -26,7 +26,11 @@ class Unavailable(Exception):
 
 
 class StartFailed(Exception):
-    """The runtime refused to create or start an instance; nothing of it is left."""
+    """The runtime could not place, create or start an instance; nothing of it is left."""
+
+
+class StopFailed(Exception):
+    """The runtime could not end an instance, or could not tell."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +46,14 @@ class Context:
 @dataclass(frozen=True)
 class Prepared:
     """labels: what changes the figure (`net`, `probe`, ...); files: whose page cache makes a start warm or cold;
-    image_bytes: unpacked, on this node's disk; warnings: for the user, once."""
+    image_bytes: unpacked, on this node's disk; warnings: for the user, once; cold_unavailable: why this image cannot
+    be started page-cold here, if it cannot."""
 
     labels: Mapping[str, str]
     files: Tuple[str, ...] = ()
     image_bytes: int = 0
     warnings: Tuple[str, ...] = ()
+    cold_unavailable: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,9 @@ class Handle(Protocol):
     def output(self) -> str:
         """The last of what it wrote, up to some KiB; for `ready: output` and for messages."""
 
+    def remains(self) -> List[str]:
+        """What of it is not given back yet, beyond processes, control groups and interfaces: a port, say."""
+
 
 Stamp = Callable[[str], None]
 
@@ -102,13 +111,14 @@ class Runtime(Protocol):
         """Resolve image and network, place files; `file`: the pushed image on this node, or ''. Not timed."""
 
     def place(self, nonce: str) -> Place:
-        """Fix name, address and port of the next instance. Not timed."""
+        """Fix name, address and port of the next instance; StartFailed if there is none. Not timed."""
 
     def start(self, place: Place, stamp: Stamp) -> Handle:
-        """Create and start one instance; stamp what only the runtime sees. StartFailed leaves nothing behind."""
+        """Create and start one instance; stamp what only the runtime sees (`created`; `api_return` if work for the
+        handle follows). StartFailed leaves nothing behind."""
 
     def stop(self, handle: Handle) -> None:
-        """End it; returns when the instance no longer exists."""
+        """End it; returns when the instance no longer exists, or StopFailed."""
 
     def clean(self, run: str) -> List[str]:
         """Remove what bears the mark of `run` ('': of any run, this one excepted); say what it was."""

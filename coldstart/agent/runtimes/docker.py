@@ -1,14 +1,40 @@
+"""Docker containers over the Engine API.
+
+Every run has a bridge network of its own, every boot an address and a MAC address that were never used before, with a
+permanent neighbour entry: an early probe is then answered in microseconds and not by the next ARP retry (1 s). Probes
+go to the container's own address, never through docker-proxy, which accepts before anything listens. Where the bridge
+is not in this network namespace (rootless engines, Docker Desktop) a published port must do: `net=proxied`, and only an
+answer with this boot's nonce counts. Without CAP_NET_ADMIN the first probe waits for the start call: `probe=after-api`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
 from dataclasses import dataclass, field
-from typing import Mapping, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+from coldstart.agent import dockernet, engine, netlink
+from coldstart.agent.dockerapi import ApiError, Engine, negotiated, socket_path
+from coldstart.agent.dockerimage import layer_files, load
+from coldstart.agent.dockerinstance import Container
+from coldstart.agent.records import Image, Ready
+from coldstart.agent.runtimes import Context, Place, Prepared, Stamp, StartFailed, StopFailed, Unavailable
+
+LABEL = "coldstart.run"
+ENDPOINT_MAC_SINCE = (1, 44)  # before, the container as a whole had one
+START_LIMIT_S = 60.0
+HELPERS = ("runc", "containerd-shim-runc-v2")
 
 
 @dataclass(frozen=True)
 class Options:
-    """env, args: for the container (args replace the image's command; `{nonce}` is filled in).
+    """env, args: for the container, args in place of the image's command; `{nonce}` is filled in at every boot.
 
     net: `own` (the container's own address), `proxied` (a published port), `auto` (own where it can be reached).
-    probe: `early` (from `command` on; needs CAP_NET_ADMIN), `after-api`, `auto`.
-    memory_bytes: the container's limit, 0: none. evict: `image` (layers only) or `image+runtime` (runc, shim, too).
+    probe: `early` (from `command` on; needs CAP_NET_ADMIN), `after-api`, or `auto`. memory: the container's limit, 0:
+    none. evict: what a page-cold start forgets: the `image`'s layers, or runc and the shim as well.
     """
 
     env: Mapping[str, str] = field(default_factory=dict)
@@ -25,3 +51,162 @@ class Runtime:
     starts = ("warm", "page-cold")
     typical_boot_ns = 1_000_000_000
     example = {"runtime": "docker", "image": "hello"}
+
+    def __init__(self, options: Options, context: Context) -> None:
+        self._options = options
+        self._run = context.run
+        self._log = os.path.join(context.cache, "dockerd.log")
+        self._socket = socket_path(context.settings.get("coldstart_docker_host", ""), os.environ)
+        self._version = ""
+        self._engine = Engine(self._socket)
+        self._image_id = ""
+        self._image = Image("")
+        self._port = 0
+        self._network: Optional[dockernet.Network] = None
+        self._early = True
+        self._proxied = False
+
+    def check(self) -> Dict[str, str]:
+        if not engine.answers(self._socket):
+            self._explain_or_borrow()
+        try:
+            version = Engine(self._socket).call("GET", "/version")
+            self._version = negotiated(version)
+        except (ApiError, ValueError) as error:
+            raise Unavailable(f"Docker at {self._socket}: {error}", "update the engine or coldstart") from None
+        self._engine = Engine(self._socket, self._version, START_LIMIT_S)
+        return {"docker": version["Version"], "docker_api": self._version}
+
+    def prepare(self, image: Image, ready: Ready, file: str) -> Prepared:
+        self._image, self._port = image, ready.port
+        try:
+            self._image_id = load(self._engine, image, file)
+            details = self._engine.call("GET", f"/images/{self._image_id}/json")
+            self._network = dockernet.create(self._engine, self._run, LABEL)
+        except ApiError as error:
+            raise Unavailable(f"Docker: {error}", "is the image there, and readable?") from None
+        warnings = self._choose_way(ready)
+        files, cold_unavailable = layer_files(details)
+        if self._options.evict == "image+runtime":
+            files += tuple(path for path in map(shutil.which, HELPERS) if path)
+        return Prepared(self._labels(), files, details.get("Size", 0), warnings, cold_unavailable)
+
+    def place(self, nonce: str) -> Place:
+        assert self._network is not None
+        name = f"coldstart-{self._run}-{nonce}"
+        try:
+            self._engine.call("GET", "/_ping")  # the start must not pay for a connection that went stale
+            if self._proxied:
+                return Place(name, "127.0.0.1", _free_port(), nonce, self._early)
+            address = self._network.next_address()
+            if self._early:
+                netlink.add_neighbour(self._network.bridge, address, dockernet.mac_of(address))
+            return Place(name, address, self._port, nonce, self._early)
+        except (ApiError, OSError) as error:
+            raise StartFailed(f"Docker: {error}") from None
+
+    def start(self, place: Place, stamp: Stamp) -> Container:
+        try:
+            created = self._engine.call("POST", "/containers/create", self._body(place), name=place.name)
+            stamp("created")
+            self._engine.call("POST", f"/containers/{created['Id']}/start")
+            stamp("api_return")
+            mac = "" if self._proxied else dockernet.mac_of(place.address)
+            bridge = self._network.bridge if self._network else ""
+            return Container(self._engine, created["Id"], bridge, mac)
+        except ApiError as error:
+            self._remove(place.name)
+            raise StartFailed(f"Docker: {error}") from None
+
+    def stop(self, handle: Container) -> None:
+        try:
+            handle.end()
+        except ApiError as error:
+            raise StopFailed(f"Docker: {error}") from None
+
+    def clean(self, run: str) -> List[str]:
+        removed = []
+        if engine.answers(self._socket):
+            removed = self._remove_marked(run)
+        return removed + engine.give_back(run, but=self._run)
+
+    def _explain_or_borrow(self) -> None:
+        if os.path.exists(self._socket) and not os.access(self._socket, os.W_OK):
+            hint = "sudo usermod -aG docker $USER, then log in again"
+            raise Unavailable(f"no permission to use {self._socket}", hint)
+        engine.borrow(self._run, self._socket, self._log)
+
+    def _choose_way(self, ready: Ready) -> Tuple[str, ...]:
+        """Decide net and probe by trying, and say what is second best."""
+        assert self._network is not None
+        reachable = self._network.here() and self._options.net != "proxied"
+        if not reachable and self._options.net == "own":
+            raise Unavailable("the containers' network is not in this network namespace", "use net: proxied")
+        if not reachable and not (ready.kind == "http" and ready.nonce) and ready.kind in ("http", "tcp"):
+            raise Unavailable(
+                "through a published port only an answer with this boot's nonce can be believed",
+                "let the image answer with the header X-Coldstart-Nonce: $COLDSTART_NONCE and set nonce: true",
+            )
+        self._proxied = not reachable
+        allowed = self._proxied or dockernet.may_add_neighbours(self._network)
+        if self._options.probe == "early" and not allowed:
+            raise Unavailable("probe: early needs CAP_NET_ADMIN", "run as root, or use probe: auto")
+        self._early = allowed and self._options.probe != "after-api"
+        if self._early or self._options.probe == "after-api":
+            return ()
+        return ("without CAP_NET_ADMIN the first probe waits for the start call to return: `ready` is an upper bound",)
+
+    def _labels(self) -> Dict[str, str]:
+        labels = {"net": "proxied" if self._proxied else "own", "probe": "early" if self._early else "after-api"}
+        return {**labels, "evict": self._options.evict} if self._options.evict != "image" else labels
+
+    def _body(self, place: Place) -> Dict[str, Any]:
+        """The container, as /containers/create wants it."""
+        assert self._network is not None
+        env = {**self._image.env, **self._options.env, "COLDSTART_NONCE": place.nonce}
+        args = self._options.args or tuple(self._image.args)
+        host: Dict[str, Any] = {"NetworkMode": self._network.name, "Memory": self._options.memory_bytes}
+        body: Dict[str, Any] = {
+            "Image": self._image_id,
+            "Env": [f"{name}={value.replace('{nonce}', place.nonce)}" for name, value in env.items()],
+            "Labels": {LABEL: self._run},
+            "HostConfig": host,
+        }
+        if args:
+            body["Cmd"] = [arg.replace("{nonce}", place.nonce) for arg in args]
+        if self._proxied:
+            host["PortBindings"] = {f"{self._port}/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(place.port)}]}
+            body["ExposedPorts"] = {f"{self._port}/tcp": {}}
+        else:
+            body.update(self._endpoint(place))
+        return body
+
+    def _endpoint(self, place: Place) -> Dict[str, Any]:
+        assert self._network is not None
+        mac = dockernet.mac_of(place.address)
+        endpoint: Dict[str, Any] = {"IPAMConfig": {"IPv4Address": place.address}}
+        networking = {"EndpointsConfig": {self._network.name: endpoint}}
+        if tuple(map(int, self._version.split("."))) >= ENDPOINT_MAC_SINCE:
+            endpoint["MacAddress"] = mac
+            return {"NetworkingConfig": networking}
+        return {"NetworkingConfig": networking, "MacAddress": mac}
+
+    def _remove(self, container: str) -> None:
+        try:
+            self._engine.call("DELETE", f"/containers/{container}", force="true", v="true")
+        except ApiError:
+            pass  # never created, or the engine is gone: `clean` finds it by its label
+
+    def _remove_marked(self, run: str) -> List[str]:
+        try:
+            version = negotiated(Engine(self._socket).call("GET", "/version"))
+            return dockernet.remove_marked(Engine(self._socket, version), LABEL, run, but=self._run)
+        except (ApiError, ValueError) as error:
+            raise StopFailed(f"Docker: {error}") from None
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port

@@ -1,10 +1,26 @@
+"""A bare process: the floor every wrap is compared with. It is `created` once it has exec'd."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
 from dataclasses import dataclass, field
-from typing import Mapping, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+
+from coldstart.agent import spawn
+from coldstart.agent.records import Image, Ready
+from coldstart.agent.runtimes import Context, Place, Prepared, Stamp, StartFailed, Unavailable
+
+ADDRESS = "127.0.0.1"
+OUTPUT_BYTES = 8192
 
 
 @dataclass(frozen=True)
 class Options:
-    """env, args: for the program; `{nonce}`, `{address}` and `{port}` are filled in at every boot."""
+    """env, args: for the program; `{nonce}`, `{address}` and `{port}` are filled in at every boot. Where `{port}` is
+    used, every boot gets a fresh one; otherwise the port of `ready` must be free."""
 
     env: Mapping[str, str] = field(default_factory=dict)
     args: Tuple[str, ...] = ()
@@ -16,3 +32,126 @@ class Runtime:
     starts = ("warm", "page-cold")
     typical_boot_ns = 30_000_000
     example = {"runtime": "process", "image": "hello"}
+
+    def __init__(self, options: Options, context: Context) -> None:
+        self._options = options
+        self._run = context.run
+        self._file = ""
+        self._env: Dict[str, str] = {}
+        self._args: Tuple[str, ...] = ()
+        self._port = 0
+
+    def check(self) -> Dict[str, str]:
+        if not hasattr(os, "pidfd_open"):
+            raise Unavailable("this Python cannot watch processes", "Python 3.9 on Linux 5.3 or later can")
+        return {}
+
+    def prepare(self, image: Image, ready: Ready, file: str) -> Prepared:
+        if not file:
+            raise Unavailable(f"{image.name}: no executable", "name a file")
+        self._file = file
+        self._env = {**image.env, **self._options.env}
+        self._args = self._options.args or tuple(image.args)
+        self._port = ready.port
+        return Prepared(labels={}, files=(file,), image_bytes=os.stat(file).st_size)
+
+    def place(self, nonce: str) -> Place:
+        fresh = any("{port}" in text for text in (*self._args, *self._env.values()))
+        port = _free_port() if fresh else self._port
+        if port and not fresh and not _bindable(port):
+            raise StartFailed(f"port {port} of {ADDRESS} is in use: end what listens there, or give the program {{port}}")
+        return Place(f"coldstart-{self._run}-{nonce}", ADDRESS, port, nonce)
+
+    def start(self, place: Place, stamp: Stamp) -> Process:
+        values = {"nonce": place.nonce, "address": place.address, "port": str(place.port)}
+        argv = [self._file, *(_filled(text, values) for text in self._args)]
+        env = {name: _filled(text, values) for name, text in self._env.items()}
+        env.update({spawn.MARK: self._run, "PATH": os.environ.get("PATH", os.defpath)})
+        output = os.memfd_create("output", os.MFD_CLOEXEC)
+        try:
+            pid = spawn.spawn(argv, env, output)
+        except OSError as error:
+            os.close(output)
+            raise StartFailed(f"{self._file}: {error.strerror}") from None
+        stamp("created")
+        stamp("api_return")
+        return Process(pid, place.port, output)
+
+    def stop(self, handle: Process) -> None:
+        handle.end()
+
+    def clean(self, run: str) -> List[str]:
+        found = spawn.marked(spawn.MARK, run, but=self._run)
+        for pid in found:
+            spawn.kill(pid, signal.SIGKILL)
+        return [f"process {pid}" for pid in found]
+
+
+class Process:
+    """A started process, leader of its own session."""
+
+    def __init__(self, pid: int, port: int, output: int) -> None:
+        self._pid = pid
+        self._port = port
+        self._output = output
+        self._code: Optional[int] = None
+        self.exited = os.pidfd_open(pid)
+
+    def processes(self) -> Sequence[int]:
+        return [self._pid]
+
+    def interfaces(self) -> Sequence[str]:
+        return []
+
+    def exit_code(self) -> Optional[int]:
+        """As shells count: 128 + n for signal n."""
+        if self._code is None:
+            seen = os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if seen is None:
+                return None
+            self._code = seen.si_status if seen.si_code == os.CLD_EXITED else 128 + seen.si_status
+        return self._code
+
+    def output(self) -> str:
+        size = os.fstat(self._output).st_size
+        return os.pread(self._output, OUTPUT_BYTES, max(0, size - OUTPUT_BYTES)).decode("utf-8", "replace")
+
+    def remains(self) -> List[str]:
+        return [] if _bindable(self._port) else [f"port {self._port}"]
+
+    def end(self) -> None:
+        """Kill the whole group and reap the leader."""
+        self.exit_code()
+        try:
+            os.killpg(self._pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        os.waitpid(self._pid, 0)
+        os.close(self.exited)
+        os.close(self._output)
+
+
+def _filled(text: str, values: Mapping[str, str]) -> str:
+    """Not str.format: a program's arguments may hold braces of their own."""
+    for name, value in values.items():
+        text = text.replace("{" + name + "}", value)
+    return text
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind((ADDRESS, 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def _bindable(port: int) -> bool:
+    """Whether a server could listen there now (SO_REUSEADDR, as servers do: TIME_WAIT does not count)."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((ADDRESS, port))
+            sock.listen()  # with SO_REUSEADDR only this is refused when another one listens
+        except OSError as error:
+            return error.errno != errno.EADDRINUSE  # a privileged port: nobody can tell, the program will
+    return True

@@ -1,0 +1,75 @@
+"""Images on the node's disk, by content: `<sha256>` is complete and verified, `<sha256>.part` is not.
+
+The only thing a node keeps. A push that was cut goes on where it stopped; a wrong digest starts over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from typing import List, Mapping
+
+
+class BadContent(Exception):
+    """What arrived is not what was offered."""
+
+
+def folder(environ: Mapping[str, str]) -> str:
+    """$XDG_CACHE_HOME/coldstart, made if it is missing; 0700, because what lies here is run."""
+    base = environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    path = os.path.join(base, "coldstart")
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    if os.stat(path).st_uid != os.geteuid():
+        raise PermissionError(f"{path} belongs to another user")
+    return path
+
+
+class Cache:
+    """The blobs of one folder."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def file(self, sha256: str) -> str:
+        """Where a complete blob is; '' if it is not there."""
+        path = os.path.join(self._path, sha256)
+        return path if os.path.isfile(path) else ""
+
+    def begun(self, sha256: str) -> int:
+        """Bytes of an incomplete blob that an earlier push brought."""
+        path = self._part(sha256)
+        return os.stat(path).st_size if os.path.isfile(path) else 0
+
+    def add(self, sha256: str, data: bytes, size_bytes: int) -> bool:
+        """Append to the blob. True once it is complete; BadContent, and nothing kept, if it is not what was offered."""
+        part = self._part(sha256)
+        with open(part, "ab") as file:
+            file.write(data)
+            held = file.tell()
+        if held < size_bytes:
+            return False
+        if held > size_bytes or _sha256(part) != sha256:
+            os.unlink(part)
+            raise BadContent(f"{sha256[:12]}: what arrived has another digest")
+        os.chmod(part, stat.S_IRUSR | stat.S_IXUSR)
+        os.rename(part, os.path.join(self._path, sha256))
+        return True
+
+    def empty(self) -> List[str]:
+        """Remove every blob; say which."""
+        names = [name for name in os.listdir(self._path) if len(name.partition(".")[0]) == 64]
+        for name in names:
+            os.unlink(os.path.join(self._path, name))
+        return [f"image {name[:12]}" for name in names]
+
+    def _part(self, sha256: str) -> str:
+        return os.path.join(self._path, f"{sha256}.part")
+
+
+def _sha256(path: str) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()

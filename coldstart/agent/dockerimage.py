@@ -1,0 +1,54 @@
+"""Images in an engine: loading an archive, finding what it became, and the files its layers are."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any, List, Mapping, Tuple
+
+from coldstart.agent.dockerapi import ApiError, Engine
+from coldstart.agent.records import Image
+
+
+def load(engine: Engine, image: Image, file: str) -> str:
+    """The engine's id of the image: of what `file` holds, loaded unless its tag is there, or of a tag the engine has."""
+    if not file:
+        return _id_of(engine, image.reference)
+    if image.reference.startswith("coldstart.local/"):  # the tag names the content: it need not be loaded again
+        try:
+            return _id_of(engine, image.reference)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+    with open(file, "rb") as archive:
+        answer = engine.upload("/images/load", archive, quiet="1")
+    return _id_of(engine, loaded_reference(answer))
+
+
+def loaded_reference(answer: str) -> str:
+    """The tag or id that the engine says it has loaded; ApiError with its own words if it has not."""
+    loaded = re.findall(r"Loaded image(?: ID)?: ([^\s\"\\]+)", answer)
+    if not loaded:
+        raise ApiError(0, f"the archive was not loaded: {answer.strip()[-300:]}")
+    return str(loaded[-1])
+
+
+def layer_files(details: Mapping[str, Any]) -> Tuple[Tuple[str, ...], str]:
+    """Every file of the image's layers, and why they are not known if they are not."""
+    driver = details.get("GraphDriver") or {}
+    data = driver.get("Data") or {}
+    folders = [folder for key in ("UpperDir", "LowerDir") for folder in (data.get(key) or "").split(":") if folder]
+    if not folders:
+        return (), "the engine does not say where it keeps the layers (containerd image store)"
+    if not all(os.access(folder, os.R_OK | os.X_OK) for folder in folders):
+        return (), f"no permission to read the layers ({folders[0]}): page-cold needs root"
+    return tuple(path for folder in folders for path in _regular_files(folder)), ""
+
+
+def _regular_files(folder: str) -> List[str]:
+    paths = [os.path.join(root, name) for root, _, names in os.walk(folder) for name in names]
+    return [path for path in paths if os.path.isfile(path) and not os.path.islink(path)]
+
+
+def _id_of(engine: Engine, reference: str) -> str:
+    return str(engine.call("GET", f"/images/{reference}/json")["Id"])

@@ -1,0 +1,89 @@
+"""Borrowing a Docker engine: where one is installed, not running, and there is no service manager that would start it.
+
+It is marked in its environment (COLDSTART_ENGINE=<run>), so that whoever cleans up after the run finds and stops it; an
+engine that ran before is never touched. Nothing is borrowed on a machine with a service manager: there, an engine that
+does not run was stopped on purpose.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from typing import List
+
+from coldstart.agent import spawn
+from coldstart.agent.runtimes import Unavailable
+
+MARK = "COLDSTART_ENGINE"
+START_LIMIT_S = 30.0
+STOP_LIMIT_S = 15.0
+_SERVICE_MANAGERS = ("/run/systemd/system", "/run/openrc", "/run/s6", "/run/runit")
+_SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
+
+
+def answers(socket_path: str) -> bool:
+    """Whether somebody accepts connections there."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        try:
+            sock.connect(socket_path)
+        except OSError:
+            return False
+    return True
+
+
+def borrow(run: str, socket_path: str, log_path: str) -> None:
+    """Start dockerd for this run and wait until it listens. Unavailable says why it was not started."""
+    dockerd = shutil.which("dockerd", path=f"{os.environ.get('PATH', '')}:{_SBIN}")
+    if dockerd is None:
+        raise Unavailable(f"no Docker engine: nothing listens on {socket_path}", "install Docker, or set DOCKER_HOST")
+    if any(os.path.isdir(path) for path in _SERVICE_MANAGERS):
+        raise Unavailable("the Docker engine is installed but not running", "sudo systemctl start docker")
+    if os.geteuid() != 0:
+        raise Unavailable("the Docker engine is installed but not running", "start dockerd as root")
+    _start(dockerd, run, socket_path, log_path)
+
+
+def give_back(run: str, but: str) -> List[str]:
+    """Stop the engines borrowed for `run` ('': for any run but `but`), and wait for their end."""
+    stopped = []
+    for pid in spawn.marked(MARK, run, but=but):
+        if _is_dockerd(pid):
+            spawn.kill(pid, signal.SIGTERM, limit_s=STOP_LIMIT_S)
+            stopped.append(f"borrowed engine {pid}")
+    return stopped
+
+
+def _start(dockerd: str, run: str, socket_path: str, log_path: str) -> None:
+    environ = {**os.environ, MARK: run, "PATH": f"{os.environ.get('PATH', os.defpath)}:{_SBIN}"}
+    with open(log_path, "wb") as log:
+        process = subprocess.Popen(
+            [dockerd, "--host", f"unix://{socket_path}"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environ,
+            start_new_session=True,
+        )
+    deadline_s = time.monotonic() + START_LIMIT_S
+    while not answers(socket_path):
+        if process.poll() is not None or time.monotonic() > deadline_s:
+            raise Unavailable(f"dockerd did not come up: {_last_line(log_path)}", f"read {log_path}")
+        time.sleep(0.05)
+
+
+def _is_dockerd(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/comm", encoding="ascii", errors="replace") as file:
+            return file.read().strip() == "dockerd"
+    except OSError:
+        return False
+
+
+def _last_line(path: str) -> str:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        lines = file.read().strip().splitlines()
+    return lines[-1][-300:] if lines else "it said nothing"

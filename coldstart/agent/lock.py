@@ -1,0 +1,49 @@
+"""One run at a time per node. The lock is a flock(2) on a file that says whose it is.
+
+Watchdog and measurer share the open file: the lock is free only when both are gone, so a run that is still being
+cleaned up cannot be disturbed by the next.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+
+
+class Busy(Exception):
+    """Another run holds the node. run: which."""
+
+    def __init__(self, run: str) -> None:
+        super().__init__(f"node busy: run {run}")
+        self.run = run
+
+
+def path() -> str:
+    """The same for every user of the node; /run/lock is there and writable for all on Debian and its kin."""
+    folder = "/run/lock" if os.access("/run/lock", os.W_OK) else tempfile.gettempdir()
+    return os.path.join(folder, "coldstart.lock")
+
+
+def take(run: str) -> int:
+    """The descriptor that holds the lock from now on, or Busy."""
+    fd = _open(path())
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.pread(fd, 200, 0).decode("utf-8", "replace").strip()
+        os.close(fd)
+        raise Busy(holder or "unknown") from None
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, run.encode(), 0)
+    return fd
+
+
+def _open(where: str) -> int:
+    try:
+        # Without O_CREAT first: in a sticky folder the kernel refuses it for another user's file.
+        return os.open(where, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        fd = os.open(where, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        os.fchmod(fd, 0o666)  # whatever the umask: other users must be able to wait for us
+        return fd

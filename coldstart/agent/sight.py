@@ -1,0 +1,32 @@
+"""What the probes of one boot have seen, with the instants the boot loop gave it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Dict, Optional
+
+from coldstart.agent.ready import Seen
+
+
+@dataclass
+class Sight:
+    """opened, first_byte: instants by probe number. `ready` is the first byte of the first answer found valid."""
+
+    opened: Dict[int, int] = field(default_factory=dict)
+    first_byte: Dict[int, int] = field(default_factory=dict)
+    tcp_ns: Optional[int] = None
+    ready_ns: Optional[int] = None
+    resolution_ns: Optional[int] = None
+
+    def note(self, seen: Seen, now_ns: int) -> None:
+        if seen.what == "opened":
+            self.opened[seen.probe] = now_ns
+        elif seen.what == "tcp" and self.tcp_ns is None:
+            self.tcp_ns = now_ns
+        elif seen.what == "byte":
+            self.first_byte[seen.probe] = now_ns
+        elif seen.what == "valid" and self.ready_ns is None:
+            self.ready_ns = self.first_byte.get(seen.probe, now_ns)
+            before = self.opened.get(seen.probe - 1)
+            # Whatever the probe before this one asked had not been answered: the truth lies after it was sent.
+            self.resolution_ns = None if before is None else self.ready_ns - before

@@ -1,0 +1,193 @@
+"""THE ONLY STOPWATCH: one boot from `command` to `reclaimed`. No other file reads a clock for a result.
+
+Mark 0, `command`, is taken in the thread that calls the runtime, immediately before it is told to create. The probe
+runs meanwhile in the calling thread. Both stamp the same stopwatch; a mark keeps its first instant.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Dict, List, Mapping, Optional, Tuple
+
+from coldstart.agent import resources
+from coldstart.agent.clock import Clock, sleep_until
+from coldstart.agent.pace import Pace
+from coldstart.agent.ready import Probe, probe_for
+from coldstart.agent.records import OK, TIMEOUT, Boot, Order, Ready
+from coldstart.agent.runtimes import Handle, Place, Prepared, Runtime, StartFailed, StopFailed
+from coldstart.agent.sight import Sight
+
+POLL_NS = 1_000_000
+RECLAIM_LIMIT_NS = 10_000_000_000
+
+
+class Cancelled(Exception):
+    """The sweep was told to end; the boot in progress is undone and not a result."""
+
+
+@dataclass(frozen=True)
+class Prey:
+    """A prepared target: what is booted again and again."""
+
+    runtime: Runtime
+    ready: Ready
+    prepared: Prepared
+
+
+@dataclass
+class Stopwatch:
+    """Instants of one boot, absolute; `command` is their zero."""
+
+    clock: Clock
+    instants: Dict[str, int] = field(default_factory=dict)
+
+    def stamp(self, mark: str) -> None:
+        self.instants.setdefault(mark, self.clock.now_ns())
+
+    def put(self, mark: str, instant_ns: Optional[int]) -> None:
+        if instant_ns is not None:
+            self.instants.setdefault(mark, instant_ns)
+
+    def marks_ns(self) -> Dict[str, int]:
+        """ns since `command`. A probe that was answered before it can only have met something else: it shows as 0."""
+        zero = self.instants.get("command", 0)
+        return {mark: max(0, at - zero) for mark, at in self.instants.items() if mark != "command"}
+
+
+class OneBoot:
+    """The state of one boot; lives for one call of `run`."""
+
+    def __init__(self, prey: Prey, place: Place, watch: Stopwatch, cancel: int) -> None:
+        self._prey = prey
+        self._place = place
+        self.watch = watch
+        self._cancel = cancel
+        self._sight = Sight()
+        self._pace = Pace()
+        self._handle: Optional[Handle] = None
+        self._exited = False
+        self._cancelled = False
+
+    def run(self, order: Order, starter: ThreadPoolExecutor) -> Boot:
+        starting = starter.submit(self._start)
+        outcome, detail = "", ""
+        memory: Dict[str, int] = {}
+        flags: Tuple[str, ...] = ()
+        try:
+            outcome, detail = self._watch(starting)
+        finally:
+            # Cancelled or not, what was started must be known before it can be stopped.
+            handle = self._settled(starting)
+            if handle is not None:
+                memory, flags = self._end(handle, order.hold_ns, outcome == OK)
+        if self._prey.prepared.labels.get("net") != "proxied":  # a proxy accepts before the instance listens
+            self.watch.put("tcp", self._sight.tcp_ns)
+        self.watch.put("ready", self._sight.ready_ns if outcome == OK else None)
+        resolution_ns = self._sight.resolution_ns if outcome == OK else None
+        marks_ns = self.watch.marks_ns()
+        return Boot(order.trial, order.index, outcome, detail, marks_ns, resolution_ns, memory_bytes=memory, flags=flags)
+
+    def _start(self) -> Handle:
+        self.watch.stamp("command")
+        handle = self._prey.runtime.start(self._place, self.watch.stamp)
+        self.watch.stamp("api_return")
+        return handle
+
+    def _watch(self, starting: Future[Handle]) -> Tuple[str, str]:
+        """Probe until there is an outcome: (outcome, detail)."""
+        own_probe = getattr(self._prey.runtime, "probe", None)
+        probe: Probe = own_probe(self._place) if own_probe else probe_for(self._prey.ready, self._place)
+        deadline_ns = self.watch.clock.now_ns() + self._prey.ready.timeout_ns
+        try:
+            if not self._place.early:
+                self._await_start(starting, deadline_ns)
+            while True:
+                verdict = self._verdict(starting, deadline_ns)
+                if verdict is not None:
+                    return verdict
+                self._round(probe, starting, deadline_ns)
+        finally:
+            probe.close()
+
+    def _round(self, probe: Probe, starting: Future[Handle], deadline_ns: int) -> None:
+        if starting.done() and self._handle is None and starting.exception() is None:
+            self._handle = starting.result()
+        now_ns = self.watch.clock.now_ns()
+        elapsed_ns = now_ns + self._prey.ready.timeout_ns - deadline_ns
+        until_ns = min(deadline_ns, now_ns + self._pace.interval_ns(elapsed_ns=elapsed_ns, waiting=probe.waiting()))
+        cpu_ns = time.thread_time_ns()
+        for seen in probe.round(lambda interest: self._wait(interest, until_ns), self._handle):
+            self._sight.note(seen, self.watch.clock.now_ns())
+            if self._sight.ready_ns is not None:
+                break
+        self._pace.charge(time.thread_time_ns() - cpu_ns)
+
+    def _wait(self, interest: Mapping[int, str], until_ns: int) -> List[int]:
+        """The probe's wait: the end of the instance or of the sweep cuts the round short."""
+        if self._exited or self._cancelled:
+            return []
+        watched = {**interest, self._cancel: "r"}
+        if self._handle is not None:
+            watched[self._handle.exited] = "r"
+        ready = self.watch.clock.wait(watched, until_ns)
+        self._cancelled = self._cancel in ready
+        self._exited = self._handle is not None and self._handle.exited in ready
+        return [] if self._cancelled else [fd for fd in ready if fd in interest]
+
+    def _verdict(self, starting: Future[Handle], deadline_ns: int) -> Optional[Tuple[str, str]]:
+        if self._cancelled:
+            raise Cancelled
+        if self._sight.ready_ns is not None:
+            return OK, ""
+        failure = starting.exception() if starting.done() else None
+        if isinstance(failure, StartFailed):
+            return "error:start", str(failure)
+        if self._exited and self._handle is not None:
+            return "error:exited", _last_words(self._handle)
+        if self.watch.clock.now_ns() >= deadline_ns:
+            return TIMEOUT, f"not ready within {self._prey.ready.timeout_ns / 1e9:g} s"
+        return None
+
+    def _await_start(self, starting: Future[Handle], deadline_ns: int) -> None:
+        """No probe before the start call has returned: without a neighbour entry it would be answered a second late."""
+        clock = self.watch.clock
+        while not (starting.done() or self._cancelled or clock.now_ns() >= deadline_ns):
+            self._cancelled = bool(clock.wait({self._cancel: "r"}, clock.now_ns() + POLL_NS // 2))
+
+    def _settled(self, starting: Future[Handle]) -> Optional[Handle]:
+        """The handle, once the start call has returned; runtimes bound it themselves. None if it failed."""
+        while not starting.done():
+            self.watch.clock.wait({}, self.watch.clock.now_ns() + POLL_NS)
+        return None if isinstance(starting.exception(), StartFailed) else starting.result()
+
+    def _end(self, handle: Handle, hold_ns: int, was_ready: bool) -> Tuple[Dict[str, int], Tuple[str, ...]]:
+        """Measure, hold, stop, see everything given back: (memory, flags). For every instance that was started."""
+        clock, watch = self.watch.clock, self.watch
+        held = resources.footprint(handle.processes(), handle.interfaces())
+        memory = resources.memory(held) if was_ready else {}
+        if was_ready:
+            sleep_until(clock, clock.now_ns() + hold_ns, self._cancel)
+        watch.stamp("stop")
+        try:
+            self._prey.runtime.stop(handle)
+        except StopFailed as error:
+            return memory, (f"not-stopped:{error}",)
+        watch.stamp("gone")
+        give_up_ns = clock.now_ns() + RECLAIM_LIMIT_NS
+        while True:
+            left = resources.remains(held) + handle.remains()
+            if not left:
+                watch.stamp("reclaimed")
+                return memory, ()
+            if clock.now_ns() >= give_up_ns:
+                return memory, (f"not-reclaimed:{left[0]}",)
+            clock.wait({}, clock.now_ns() + POLL_NS)
+
+
+def _last_words(handle: Handle) -> str:
+    """Why an instance ended, as far as it said."""
+    code = handle.exit_code()
+    said = handle.output().strip().splitlines()
+    return f"ended with code {code}" + (f": {said[-1][:200]}" if said else "")

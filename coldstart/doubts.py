@@ -1,0 +1,217 @@
+"""Reasons to doubt a result, as data: what was seen, in which cells, and what to do about it. Pure.
+
+Each rule looks at all cells and gives at most one doubt, which names the cells it is about: ten cells with the same
+trouble are one line. A rule never drops a boot. Thresholds are constants here, each with its reason.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+
+from coldstart.agent.records import OK
+from coldstart.model import Boot, Cell
+from coldstart.stats import Summary, drift, robust_z, span_seconds
+from coldstart.units import format_bytes, format_duration
+
+FEW = 30  # below it a median's interval is some tenths of the spread wide, and p95 is nearly the maximum
+OUTLIER_SDS = 10  # robust standard deviations; as hyperfine does: rare enough that each is worth a look
+DRIFT_SDS = 3  # of the rank correlation, whose sd without a trend is 1 / sqrt(n - 1)
+DRIFT_SHARE = 0.05  # a trend that moves the median by less is real perhaps, but of no use to know
+COARSE_NS = 10_000_000  # the project's own bound for the 99th percentile of the resolution
+SHOWN = 3  # cells a doubt names before it counts the rest
+LONGEST_REASON = 160
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """kind: a word for scripts. subject: the cells. text: what was seen. advice: the next step."""
+
+    kind: str
+    subject: str
+    text: str
+    advice: str
+
+
+@dataclass(frozen=True)
+class _Finding:
+    cell: Cell
+    figure: str = ""
+
+
+def doubts(cells: Sequence[Cell], summaries: Sequence[Summary]) -> list[Doubt]:
+    """All there is to doubt. summaries: `ready` of each cell, in the same order."""
+    ran = [(cell, summary) for cell, summary in zip(cells, summaries, strict=True) if cell.boots]
+    found = (rule(ran) for rule in _RULES)
+    return [doubt for doubt in found if doubt]
+
+
+_Ran = Sequence[tuple[Cell, Summary]]
+_Rule = Callable[[_Ran], Doubt | None]
+
+
+def cell_name(cell: Cell) -> str:
+    return f"{cell.trial.node} {cell.trial.target} {cell.trial.start}"
+
+
+def _few(ran: _Ran) -> Doubt | None:
+    small = [(cell, summary.n) for cell, summary in ran if summary.n < FEW]
+    if not small:
+        return None
+    fewest = min(n for _, n in small)
+    which = "every cell" if len(small) == len(ran) else _listed([_Finding(cell, f"n = {n}") for cell, n in small])
+    text = f"n < {FEW} in {which}, the smallest has n = {fewest}"
+    return Doubt("few", _subject([cell for cell, _ in small]), text, f"narrower intervals need --boots {FEW} or more")
+
+
+def _failed(ran: _Ran) -> Doubt | None:
+    found = []
+    for cell, _ in ran:
+        reasons = Counter(_reason(boot) for boot in cell.boots if boot.outcome != OK)
+        if reasons:
+            [(reason, _)] = reasons.most_common(1)
+            most = "" if len(reasons) == 1 else "most often "
+            found.append(_Finding(cell, f"{reasons.total()} of {len(cell.boots)}, {most}{reason}"))
+    advice = "they are in no figure (but a timeout counts as longer than all others): see each with `coldstart export`"
+    return _doubt("failed", "boots failed: {}", advice, found)
+
+
+def _reason(boot: Boot) -> str:
+    words = " ".join(boot.detail.split())
+    words = words if len(words) <= LONGEST_REASON else words[: LONGEST_REASON - 1] + "…"
+    return f"{boot.outcome}: {words}" if words else boot.outcome
+
+
+def _outliers(ran: _Ran) -> Doubt | None:
+    found = []
+    for cell, _ in ran:
+        far = int(np.count_nonzero(np.abs(robust_z(span_seconds(cell, "", "ready"))) > OUTLIER_SDS))
+        if far:
+            found.append(_Finding(cell, f"{far} of {len(cell.boots)}"))
+    advice = "the median hardly moves, mean and sd do: look for other load on the machine"
+    return _doubt("outliers", f"boots more than {OUTLIER_SDS} robust sd from the median: {{}}", advice, found)
+
+
+def _drift(ran: _Ran) -> Doubt | None:
+    found = []
+    for cell, _ in ran:
+        change = _trend(span_seconds(cell, "", "ready"))
+        if change:
+            found.append(_Finding(cell, f"{100 * change:+.0f} %"))
+    advice = (
+        "something warms up, fills up or throttles: look at temperature, memory and leftovers; compare within blocks"
+    )
+    return _doubt("drift", "the last third of the boots differs from the first: {}", advice, found)
+
+
+def _trend(seconds: Sequence[float]) -> float:
+    """By what share the last third's median is above the first's; 0 without a trend worth telling."""
+    third = len(seconds) // 3
+    if third < 3 or abs(drift(seconds)) * (len(seconds) - 1) ** 0.5 < DRIFT_SDS:
+        return 0.0
+    change = median(seconds[-third:]) / median(seconds[:third]) - 1
+    return change if abs(change) >= DRIFT_SHARE else 0.0
+
+
+def _coarse(ran: _Ran) -> Doubt | None:
+    found = []
+    for cell, _ in ran:
+        widths = [boot.resolution_ns for boot in cell.boots if boot.outcome == OK and boot.resolution_ns is not None]
+        # A bound is checked, not a figure shown: below n = 100 the largest stands for the 99th percentile.
+        worst = int(np.quantile(widths, 0.99, method="higher")) if widths else 0
+        if worst > COARSE_NS:
+            found.append(_Finding(cell, format_duration(worst)))
+    advice = "`ready` may be earlier by that much: fewer instances at once, or a less busy machine"
+    return _doubt("resolution", "the probe was slow to see readiness (99th percentile): {}", advice, found)
+
+
+def _disturbed(ran: _Ran) -> Doubt | None:
+    found = []
+    for cell, _ in ran:
+        flags = Counter(flag.partition(":")[2] or flag for boot in cell.boots for flag in boot.flags)
+        if flags:
+            found.append(_Finding(cell, ", ".join(f"{n} {flag}" for flag, n in flags.most_common())))
+    advice = "the host took time away from these boots; they are included: repeat on an idle machine"
+    return _doubt("disturbed", "disturbed boots: {}", advice, found)
+
+
+def _still_cached(ran: _Ran) -> Doubt | None:
+    found = []
+    for cell, _ in ran:
+        left = [boot.cache_bytes for boot in cell.boots if boot.outcome == OK and boot.cache_bytes.get("start", 0) > 0]
+        if left and cell.trial.start == "page-cold":
+            most = max(cache["start"] for cache in left)
+            found.append(_Finding(cell, f"{len(left)} of {len(cell.boots)} boots, up to {format_bytes(most)}"))
+    advice = "other processes hold these pages: stop what uses the same files, or read the figure as partly warm"
+    return _doubt("still-cached", "not all files left the page cache: {}", advice, found)
+
+
+def _no_memory(ran: _Ran) -> Doubt | None:
+    found = [
+        _Finding(cell)
+        for cell, _ in ran
+        if any(boot.outcome == OK for boot in cell.boots) and not any(boot.memory_bytes for boot in cell.boots)
+    ]
+    advice = "reading another user's processes needs root: coldstart check INVENTORY says what is missing"
+    return _doubt("memory", "memory could not be read: {}", advice, found)
+
+
+def _labelled(kind: str, label: str, value: str, text: str, advice: str) -> _Rule:
+    def rule(ran: _Ran) -> Doubt | None:
+        found = [_Finding(cell) for cell, _ in ran if cell.labels.get(label) == value]
+        return _doubt(kind, text + ": {}", advice, found)
+
+    return rule
+
+
+_RULES: tuple[_Rule, ...] = (
+    _failed,
+    _few,
+    _outliers,
+    _drift,
+    _coarse,
+    _disturbed,
+    _still_cached,
+    _labelled(
+        "probe",
+        "probe",
+        "after-api",
+        "probed only after the start call returned, for want of CAP_NET_ADMIN",
+        "an instance that answers earlier looks as slow as the call: give the node's user `sudo -n`",
+    ),
+    _labelled(
+        "proxied",
+        "net",
+        "proxied",
+        "answers came through a port proxy",
+        "the proxy's time is included and `tcp` is not known: run where the instance's own address can be reached",
+    ),
+    _labelled(
+        "emulated",
+        "accel",
+        "tcg",
+        "the CPU was emulated (tcg)",
+        "not to be compared with KVM or with containers on the bare CPU: enable /dev/kvm",
+    ),
+    _no_memory,
+)
+
+
+def _doubt(kind: str, text: str, advice: str, found: Sequence[_Finding]) -> Doubt | None:
+    if not found:
+        return None
+    return Doubt(kind, _subject([finding.cell for finding in found]), text.format(_listed(found)), advice)
+
+
+def _subject(cells: Sequence[Cell]) -> str:
+    return ", ".join(cell_name(cell) for cell in cells)
+
+
+def _listed(found: Sequence[_Finding]) -> str:
+    shown = [f"{cell_name(f.cell)} ({f.figure})" if f.figure else cell_name(f.cell) for f in found[:SHOWN]]
+    more = len(found) - SHOWN
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")

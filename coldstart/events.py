@@ -1,0 +1,68 @@
+"""What the controller tells while a sweep runs. Data only: the store keeps it, the progress display draws it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from coldstart.model import Boot
+
+
+@dataclass(frozen=True)
+class NodeUp:
+    """A node's agent answers. swept: leftovers of dead runs that it removed on arrival."""
+
+    node: str
+    facts: Mapping[str, str]
+    swept: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TargetReady:
+    """A target can be started on a node; transfer_bytes: what had to be sent for it."""
+
+    node: str
+    target: str
+    labels: Mapping[str, str]
+    facts: Mapping[str, str]
+    image_bytes: int
+    transfer_bytes: int
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A target (start: one start kind of it, else all) will not be measured on this node."""
+
+    node: str
+    target: str
+    reason: str
+    start: str = ""
+
+
+@dataclass(frozen=True)
+class BootDone:
+    """One boot ended, well or not."""
+
+    node: str
+    boot: Boot
+
+
+@dataclass(frozen=True)
+class LinkLost:
+    """The link broke; the controller tries to have it back."""
+
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class NodeDone:
+    """Nothing more comes from this node. error: why it ended early; leftovers: what could not be removed."""
+
+    node: str
+    error: str = ""
+    leftovers: tuple[str, ...] = ()
+
+
+Event = NodeUp | TargetReady | Skipped | BootDone | LinkLost | NodeDone

@@ -1,0 +1,64 @@
+"""The local link: the agent as a child process. The embedded default; no sshd, no privileges of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from coldstart import bundle
+from coldstart.errors import NodeError
+from coldstart.model import Node
+
+KILL_S = 30.0
+_TAIL_BYTES = 4096
+
+
+class LocalLink:
+    """stdin and stdout of a child."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._stderr = bytearray()
+        self._drain = asyncio.create_task(self._keep_tail())
+
+    async def read(self) -> bytes:
+        assert self._process.stdout is not None
+        return await self._process.stdout.read(1 << 16)
+
+    async def write(self, data: bytes) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(data)
+        await self._process.stdin.drain()
+
+    async def close(self) -> str:
+        """Close its stdin, which ends it; kill it only if it does not."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            await asyncio.wait_for(self._process.wait(), KILL_S)
+        except TimeoutError:
+            self._process.kill()
+        await self._drain
+        return self._stderr.decode("utf-8", "replace")
+
+    async def _keep_tail(self) -> None:
+        assert self._process.stderr is not None
+        while data := await self._process.stderr.read(1 << 12):
+            self._stderr += data
+            del self._stderr[:-_TAIL_BYTES]
+
+
+async def connect(node: Node, code: bundle.Bundle) -> LocalLink:
+    """Start the agent beside us. In a session of its own: Ctrl-C is for the controller, which then ends it in order."""
+    python = str(node.vars.get("ansible_python_interpreter") or sys.executable)
+    become = ["sudo", "-n", "--"] if node.vars.get("ansible_become") else []
+    pipe = asyncio.subprocess.PIPE
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *become, *bundle.command(python, code), stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
+        )
+    except OSError as error:
+        raise NodeError(f"{node.name}: {python}: {error.strerror}", hint="set ansible_python_interpreter") from None
+    link = LocalLink(process)
+    await link.write(code.data)
+    return link

@@ -1,0 +1,1 @@
+"""Workloads that come with coldstart: their sources, and what builds them."""

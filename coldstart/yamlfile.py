@@ -1,0 +1,316 @@
+"""YAML as plain data that knows its lines: ruamel.yaml's one door.
+
+ruamel parses the text into nodes with positions; the values are made here, so that every path of keys and indices has
+a line. Refused with FILE:LINE: syntax errors, duplicate keys, tags, templates, several documents. The file's author
+hears of the first mistake only.
+
+Typing is YAML 1.2's: only true and false are booleans, dates stay text. Ansible reads YAML 1.1, where yes, no, on and
+off are booleans too. Here they stay the words they are, so that `console: off` can be one of `on|off|...`; where a
+boolean is wanted, readers pass the word through `as_bool`. A variable nobody reads keeps the word.
+
+Limits: 4 MiB, a depth of 60, and 200,000 values once aliases are expanded (a few lines of aliases of aliases make
+billions). Messages for pydantic's errors are made here from their plain dictionaries, without importing pydantic.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
+
+from coldstart.errors import DocumentError
+
+Loc = tuple[str | int, ...]
+
+MAX_BYTES = 4 * 1024 * 1024
+MAX_DEPTH = 60
+MAX_VALUES = 200_000
+_TEMPLATES = ("{{", "{%")
+_WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_STANDARD = "tag:yaml.org,2002:"
+_PLAIN = "write the value itself: templates are not read (ansible-inventory --list --yaml prints the values)"
+
+
+class UnknownKey(ValueError):
+    """A key nobody reads: most likely a typing error. Raised inside a validator; `Document.refusal` finds its line."""
+
+    def __init__(self, key: str, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.key = key
+        self.hint = hint
+
+
+@dataclass(frozen=True)
+class Document:
+    """A YAML file. data: str, int, float, bool, None, lists and dicts; lines: of every path in it, from 1."""
+
+    path: str
+    text: str
+    data: dict[str, Any]
+    lines: Mapping[Loc, int]
+
+    def where(self, loc: Loc = ()) -> str:
+        """`file:line` of a path of keys and indices, or of its nearest parent that is there."""
+        return f"{self.path}:{self.line(loc)}"
+
+    def line(self, loc: Loc) -> int:
+        while loc not in self.lines:
+            loc = loc[:-1]
+        return self.lines[loc]
+
+    def refuse(self, loc: Loc, message: str, hint: str = "") -> DocumentError:
+        """The error to raise about what stands at loc."""
+        return DocumentError(f"{self.where(loc)}: {message}", hint=hint)
+
+    def refusal(self, errors: Iterable[Mapping[str, Any]], at: Loc = ()) -> DocumentError:
+        """pydantic's errors about the data at `at` as one error: the first in the file."""
+        readings = [_reading(error, at) for error in errors]
+        loc, message, hint = min(readings, key=lambda reading: self.line(reading[0]))
+        name = ".".join(str(part) for part in loc)
+        return self.refuse(loc, f"{name}: {message}" if name else message, hint)
+
+
+def load(path: str | Path) -> Document:
+    """Read a file. DocumentError, whatever is wrong with it."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise DocumentError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError:  # a NUL in the name
+        raise DocumentError(f"{str(path)!r}: cannot be read: not a file name") from None
+    return parse(data, str(path))
+
+
+def parse(data: bytes | str, path: str = "<text>") -> Document:
+    """Read a text. DocumentError, whatever is wrong with it."""
+    if len(data) > MAX_BYTES:
+        raise DocumentError(f"{path}: larger than {MAX_BYTES // 1024**2} MiB: this is not an inventory or a playbook")
+    text = _decoded(data, path) if isinstance(data, bytes) else data
+    root = _composed(text, path)
+    if root is None:
+        raise DocumentError(f"{path}:1: empty")
+    if not isinstance(root, MappingNode):
+        raise DocumentError(f"{path}:{_line(root)}: not a mapping: the file must consist of `key: value`")
+    reader = _Reader(path)
+    return Document(path, text, reader.value(root, ()), reader.lines)
+
+
+def known_keys(data: Any, known: Collection[str]) -> Any:
+    """For pydantic's `before` validators: the data as it is, or UnknownKey."""
+    for key in data if isinstance(data, dict) else ():
+        if key not in known:
+            raise UnknownKey(key, "unknown key", suggestion(key, known))
+    return data
+
+
+def suggestion(word: object, known: Collection[str]) -> str:
+    """The hint for a word that is not known."""
+    close = get_close_matches(str(word), known, 1)
+    guess = f"did you mean {close[0]!r}? " if close else ""
+    return f"{guess}known: {', '.join(sorted(known))}"
+
+
+def as_bool(value: Any) -> bool:
+    """true, false, and the words YAML 1.1 and Ansible read as such. ValueError for anything else."""
+    word = str(value).lower() if isinstance(value, bool | str) else ""
+    if word not in _WORDS:
+        raise ValueError(f"must be true or false, not {value!r}")
+    return _WORDS[word]
+
+
+_MESSAGES = {
+    "missing": "is missing",
+    "string_type": "must be text",
+    "int_type": "must be a whole number",
+    "list_type": "must be a list",
+    "dict_type": "must be a mapping of keys to values",
+    "model_type": "must be a mapping of keys to values",
+}
+
+
+def _reading(error: Mapping[str, Any], at: Loc) -> tuple[Loc, str, str]:
+    """Where, what and the next step, of one of pydantic's errors."""
+    loc: Loc = at + tuple(part for part in error["loc"] if part != "[key]")
+    cause = error.get("ctx", {}).get("error")
+    if isinstance(cause, UnknownKey):
+        return (*loc, cause.key), str(cause), cause.hint
+    if isinstance(cause, ValueError):
+        return loc, str(cause), ""
+    message = _MESSAGES.get(error["type"], error["msg"])
+    if error["type"] == "missing":
+        return loc, message, ""
+    if error["input"] is None:
+        return loc, f"has no value; it {message}", ""
+    return loc, f"{message}, not {_shown(error['input'])}", _quoting(error)
+
+
+def _shown(value: Any) -> str:
+    return {dict: "a mapping", list: "a list"}.get(type(value)) or repr(value)
+
+
+def _quoting(error: Mapping[str, Any]) -> str:
+    quotable = error["type"] == "string_type" and isinstance(error["input"], bool | int | float)
+    return f'put it in quotes: "{str(error["input"]).lower()}"' if quotable else ""
+
+
+def _decoded(data: bytes, path: str) -> str:
+    try:
+        return data.removeprefix(codecs.BOM_UTF8).decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DocumentError(f"{path}:{line}: not UTF-8 text", hint="save the file as UTF-8") from None
+
+
+def _composed(text: str, path: str) -> Node | None:
+    yaml = YAML(typ="safe", pure=True)
+    yaml.composer.warn_double_anchors = False  # legal: the later one counts from there on
+    try:
+        return yaml.compose(text)
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise DocumentError(f"{path}:{line}: not text: a control character") from None
+    except MarkedYAMLError as error:
+        raise _syntax(error, path) from None
+    except RecursionError:
+        raise DocumentError(f"{path}:1: nested too deeply") from None
+    # ruamel lets some of its own slips through: chr() of an escape beyond Unicode, an empty tag or directive.
+    except (YAMLError, ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise DocumentError(f"{path}:1: not valid YAML: {error}") from None
+
+
+def _syntax(error: MarkedYAMLError, path: str) -> DocumentError:
+    mark = error.problem_mark or error.context_mark
+    line = mark.line + 1 if mark else 1
+    if "another document" in str(error.problem):
+        return DocumentError(f"{path}:{line}: a second document begins here: only one is read", hint="remove the `---`")
+    return DocumentError(f"{path}:{line}: not valid YAML: {error.problem or error.context}")
+
+
+def _line(node: Node) -> int:
+    return int(node.start_mark.line) + 1
+
+
+class _Reader:
+    """Nodes -> plain values, noting the line of every path. Aliases are expanded: each use has paths of its own."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._values = 0
+        self.lines: dict[Loc, int] = {}
+
+    def value(self, node: Node, loc: Loc) -> Any:
+        self.lines.setdefault(loc, _line(node))
+        self._spend(node, len(loc))
+        if isinstance(node, MappingNode):
+            return {key: self._value_of(pair, (*loc, key)) for key, pair in self._pairs(node, len(loc)).items()}
+        if isinstance(node, SequenceNode):
+            self._check_tag(node, "seq")
+            return [self.value(item, (*loc, index)) for index, item in enumerate(node.value)]
+        return self._scalar(node)
+
+    def _value_of(self, pair: tuple[Node, Node], loc: Loc) -> Any:
+        key_node, value_node = pair
+        self.lines[loc] = _line(key_node)
+        return self.value(value_node, loc)
+
+    def _pairs(self, node: MappingNode, depth: int) -> dict[str | int, tuple[Node, Node]]:
+        """The keys of a mapping and what `<<` brings: its own win, then the first of several sources."""
+        self._check_tag(node, "map")
+        pairs: dict[str | int, tuple[Node, Node]] = {}
+        merged: list[Node] = []
+        for key_node, value_node in node.value:
+            self._spend(key_node, depth)
+            if key_node.tag == f"{_STANDARD}merge":
+                merged += value_node.value if isinstance(value_node, SequenceNode) else [value_node]
+                continue
+            key = self._key(key_node)
+            if key in pairs:
+                raise self._refuse(key_node, f"duplicate key {key!r}, first on line {_line(pairs[key][0])}")
+            pairs[key] = (key_node, value_node)
+        for source in merged:
+            if not isinstance(source, MappingNode):
+                raise self._refuse(source, "`<<` takes a mapping")
+            pairs = self._pairs(source, depth + 1) | pairs
+        return pairs
+
+    def _key(self, node: Node) -> str | int:
+        if not isinstance(node, ScalarNode):
+            raise self._refuse(node, "a key must be one word, not a mapping or a list", _PLAIN)
+        key = self._scalar(node)
+        if isinstance(key, bool) or not isinstance(key, str | int):
+            raise self._refuse(node, f"a key must be text, not {node.value or 'empty'}", "put it in quotes")
+        return key
+
+    def _scalar(self, node: ScalarNode) -> Any:
+        kind = str(node.tag).removeprefix(_STANDARD)
+        read = _SCALARS.get(kind)
+        if read is None:
+            raise self._bad_tag(node)
+        try:
+            value = read(node.value)
+        except ValueError:
+            raise self._refuse(node, f"{node.value!r:.60} is not a number", "put it in quotes if it is text") from None
+        if isinstance(value, str):
+            self._check_text(node, value)
+        return value
+
+    def _check_text(self, node: Node, text: str) -> None:
+        for mark in _TEMPLATES:
+            if mark in text:
+                raise self._refuse(node, f"a template ({mark})", _PLAIN)
+        if any("\ud800" <= char <= "\udfff" for char in text):
+            raise self._refuse(node, "half of a surrogate pair is not text")
+
+    def _check_tag(self, node: Node, kind: str) -> None:
+        if node.tag != f"{_STANDARD}{kind}":
+            raise self._bad_tag(node)
+
+    def _bad_tag(self, node: Node) -> DocumentError:
+        tag = str(node.tag).replace(_STANDARD, "!!")
+        if "vault" in tag:
+            return self._refuse(node, f"tag {tag}: secrets are neither needed nor read here", "remove it")
+        return self._refuse(node, f"tag {tag}: tags are not read", _PLAIN)
+
+    def _spend(self, node: Node, depth: int) -> None:
+        """Bounds what aliases can make of a small file; an alias of itself ends at the depth."""
+        self._values += 1
+        if self._values > MAX_VALUES:
+            raise self._refuse(node, f"more than {MAX_VALUES:,} values", "are these aliases of aliases?")
+        if depth > MAX_DEPTH:
+            raise self._refuse(node, "nested too deeply")
+
+    def _refuse(self, node: Node, message: str, hint: str = "") -> DocumentError:
+        return DocumentError(f"{self._path}:{_line(node)}: {message}", hint=hint)
+
+
+def _integer(text: str) -> int:
+    digits = text.replace("_", "")
+    try:
+        return int(digits)
+    except ValueError:
+        return int(digits, 0)  # 0x1f, 0o17, 0b1
+
+
+def _float(text: str) -> float:
+    return float(text.replace("_", "").lower().replace(".inf", "inf").replace(".nan", "nan"))
+
+
+_SCALARS: Mapping[str, Callable[[str], Any]] = {
+    "str": str,
+    "int": _integer,
+    "float": _float,
+    "bool": lambda text: {"true": True, "false": False}.get(text.lower(), text),  # `%YAML 1.1` makes off one of them
+    "null": lambda text: None,
+    "timestamp": str,
+    "value": str,  # a lone `=`
+    "merge": str,  # `<<` where a value stands
+}
