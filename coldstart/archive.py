@@ -1,8 +1,8 @@
 """Container image archives without an engine: written for the workloads, read before they are sent to a node.
 
-`pack` writes one tar that `docker load` (20.10 and later) takes by its manifest.json, and that is an OCI layout as well,
-for registries and newer engines. The same image gives the same bytes, everywhere and always: names sorted, owner 0,
-time 0. `inspect` reads what `docker save` and its like write: layers may be compressed or stand behind links.
+`pack` writes one tar that `docker load` (20.10 and later) takes by its manifest.json, and that is an OCI layout as
+well, for registries and newer engines. The same image gives the same bytes, everywhere and always: names sorted,
+owner 0, time 0. `inspect` reads what `docker save` and its like write: layers may be compressed or stand behind links.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any
 
 from coldstart.errors import ImageError
 
@@ -30,7 +30,11 @@ _EPOCH = "1970-01-01T00:00:00Z"
 _OCI = "application/vnd.oci.image"
 _MAX_JSON_BYTES = 4 << 20  # a manifest or config is some KiB; do not let a broken one fill the memory
 _MAX_LINKS = 4
-_BROKEN = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError, OverflowError, RecursionError)
+# What tarfile and its friends raise on damaged bytes; MemoryError is a header that claims exabytes.
+_BROKEN = (
+    *(tarfile.TarError, EOFError, zlib.error, lzma.LZMAError),
+    *(OSError, ValueError, OverflowError, RecursionError, MemoryError),
+)
 _ZSTD = b"\x28\xb5\x2f\xfd"
 
 
@@ -91,7 +95,7 @@ def pack(image: ContainerImage) -> bytes:
 
 
 def tag(image: ContainerImage) -> str:
-    """Its name for engines. From the layer's content, so that a node that has another build of it is seen to."""
+    """Its name for engines. From the layer's content, so that builds never share one."""
     return f"{image.repository}:{_sha256(tar(image.files))[:12]}"
 
 
@@ -172,10 +176,11 @@ def inspect(path: Path) -> ArchiveInfo:
             return _Reader(path, outer).info()
     except ImageError:
         raise
-    except FileNotFoundError:
-        raise ImageError(f"{path}: no such file") from None
     except _BROKEN as error:
-        raise ImageError(f"{path}: not a whole image archive: {error}", hint=_AGAIN) from None
+        if isinstance(error, OSError) and error.strerror:
+            raise ImageError(f"{path}: {error.strerror}", hint="name a file that can be read") from None
+        first_line = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
+        raise ImageError(f"{path}: not a tar archive, or a damaged one: {first_line}", hint=_AGAIN) from None
 
 
 _AGAIN = "write it again: docker save -o FILE IMAGE"
@@ -206,13 +211,13 @@ class _Reader:
     def _manifest_entry(self) -> dict[str, Any]:
         if "manifest.json" not in self._members:
             hint = _OTHER_KIND if "oci-layout" in self._members else _AGAIN
-            self._fail("no manifest.json in it: not what `docker save` writes", hint)
+            raise self._error("no manifest.json in it: not what `docker save` writes", hint)
         with self._open("manifest.json") as file:
             entries = json.loads(file.read(_MAX_JSON_BYTES))
         if not isinstance(entries, list) or not entries or not isinstance(entries[0], dict):
-            self._fail("its manifest.json lists no image")
+            raise self._error("its manifest.json lists no image")
         if len(entries) > 1:
-            self._fail(f"it holds {len(entries)} images", "save one alone: docker save -o FILE IMAGE")
+            raise self._error(f"it holds {len(entries)} images", "save one alone: docker save -o FILE IMAGE")
         entry: dict[str, Any] = entries[0]
         return entry
 
@@ -235,44 +240,48 @@ class _Reader:
 
     @contextmanager
     def _open(self, name: str) -> Iterator[IO[bytes]]:
-        """A file of the archive, through the links that `docker save` writes in place of layers it has already."""
+        member = self._member(name)
+        file = self._outer.extractfile(member) if member.isreg() else None
+        if file is None:
+            raise self._error(f"{name} is not a file in it")
+        with file:
+            yield file
+
+    def _member(self, name: str) -> tarfile.TarInfo:
+        """Found through the links that `docker save` writes in place of layers it has already."""
         found = self._safe(name)
         for _ in range(_MAX_LINKS):
             member = self._members.get(found)
             if member is None:
-                self._fail(f"{name} is missing in it")
+                raise self._error(f"{name} is missing in it")
             if not (member.issym() or member.islnk()):
-                break
+                return member
             start = posixpath.dirname(found) if member.issym() else ""
             found = self._safe(posixpath.normpath(posixpath.join(start, member.linkname)))
-        file = self._outer.extractfile(member) if member.isreg() else None
-        if file is None:
-            self._fail(f"{name} is not a file in it")
-        with file:
-            yield file
+        raise self._error(f"{name} is a link without an end in it")
 
     def _safe(self, name: str) -> str:
         if name.startswith("/") or ".." in name.split("/"):
-            self._fail(f"the path {name!r} climbs out of it", "do not trust it; build or save the image anew")
+            raise self._error(f"the path {name!r} climbs out of it", "do not trust it; build or save the image anew")
         return posixpath.normpath(name)
 
     def _object(self, raw: bytes, what: str) -> dict[str, Any]:
         value = json.loads(raw)
         if not isinstance(value, dict):
-            self._fail(f"{what} is not a JSON object")
+            raise self._error(f"{what} is not a JSON object")
         return value
 
     def _text(self, values: Mapping[str, Any], name: str) -> str:
         value = values.get(name)
         if not isinstance(value, str) or not value:
-            self._fail(f"its description has no {name}")
+            raise self._error(f"its description has no {name}")
         return value
 
     def _texts(self, values: Mapping[str, Any], name: str) -> list[str]:
         found = values.get(name) or []  # null where there are none
         if not isinstance(found, list) or not all(isinstance(value, str) for value in found):
-            self._fail(f"{name} in its description is not a list of names")
+            raise self._error(f"{name} in its description is not a list of names")
         return found
 
-    def _fail(self, what: str, hint: str = _AGAIN) -> NoReturn:
-        raise ImageError(f"{self._path}: {what}", hint=hint)
+    def _error(self, what: str, hint: str = _AGAIN) -> ImageError:
+        return ImageError(f"{self._path}: {what}", hint=hint)

@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
 
 import tenacity
 
 from coldstart import bundle, images, local
+from coldstart.agent import runtimes
 from coldstart.agent.records import Boot, Order, Ready, from_json, to_json
 from coldstart.agent.wire import Message
-from coldstart.errors import ColdstartError, ImageError, NodeError, ProtocolError, UsageError
+from coldstart.errors import ColdstartError, ImageError, ProtocolError
 from coldstart.events import BootDone, Event, LinkLost, NodeDone, NodeUp, Skipped, TargetReady
 from coldstart.link import Conversation, Link, NodeBusy
 from coldstart.link import LinkLost as LostError
@@ -61,11 +62,11 @@ async def sweep(request: Request, connect: Connect | None = None) -> AsyncIterat
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def visit(node: Node, run: str, kind: str, answer: str, **fields: Any) -> tuple[Message, Message]:
-    """One question to one node, outside any sweep: (its greeting, its answer)."""
+async def clean(node: Node, run: str, dead_run: str, *, images: bool) -> tuple[Message, Message]:
+    """Have a node remove what `dead_run` ('': any) has left; images: empty its cache. (its greeting, its answer)."""
     async with Conversation(node.name, await local.connect(node, bundle.build())) as talk:
         greeting = await talk.ask("hello", "hello", run=run, settings=_settings(node))
-        return greeting, await talk.ask(kind, answer, **fields)
+        return greeting, await talk.ask("clean", "cleaned", run=dead_run, images=images)
 
 
 class _NodeTask:
@@ -80,6 +81,7 @@ class _NodeTask:
         self._code = code
         self._emit = emit
         self._done = set(request.done)
+        self._links = 0
         self._leftovers: tuple[str, ...] = ()
 
     async def run(self) -> None:
@@ -105,22 +107,36 @@ class _NodeTask:
 
     async def _one_link(self) -> None:
         """From connecting to goodbye."""
-        async with Conversation(self._node.name, await self._opened()) as talk:
-            try:
-                arch = await self._greet(talk)
-                await self._work(talk, arch)
-            finally:
-                self._leftovers = talk.leftovers
+        talk, arch = await self._opened()
+        async with talk:
+            await self._work(talk, arch)
+        self._leftovers = talk.leftovers
 
-    async def _opened(self) -> Link:
-        """A link whose agent is alone on its node: the agent of a lost link may still be cleaning up."""
-        return await self._connect(self._node, self._code)
+    async def _opened(self) -> tuple[Conversation, str]:
+        """A conversation whose agent is alone on its node, and the node's architecture. Tried again if there was a
+        link before: that one's agent may still be cleaning up, or the node is on its way back."""
+        again = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(self._may_pass),
+            wait=tenacity.wait_exponential(multiplier=RETRY_S, max=5),
+            stop=tenacity.stop_after_delay(self._request.reconnect_s),
+            reraise=True,
+        )
+        return await again(self._open_once)
 
-    async def _greet(self, talk: Conversation) -> str:
-        hello = await talk.ask("hello", "hello", run=self._request.run, settings=_settings(self._node))
-        swept = tuple(hello["swept"]["removed"])
-        self._emit(NodeUp(self._node.name, hello["facts"], swept))
-        return str(hello["facts"]["arch"])
+    def _may_pass(self, error: BaseException) -> bool:
+        mine = isinstance(error, NodeBusy) and error.run == self._request.run
+        return self._links > 0 and (mine or isinstance(error, LostError))
+
+    async def _open_once(self) -> tuple[Conversation, str]:
+        talk = Conversation(self._node.name, await self._connect(self._node, self._code))
+        try:
+            hello = await talk.ask("hello", "hello", run=self._request.run, settings=_settings(self._node))
+        except BaseException:
+            await talk.end()
+            raise
+        self._links += 1
+        self._emit(NodeUp(self._node.name, hello["facts"], tuple(hello["swept"]["removed"])))
+        return talk, str(hello["facts"]["arch"])
 
     async def _work(self, talk: Conversation, arch: str) -> None:
         skipped: set[tuple[str, str]] = set()
@@ -177,7 +193,8 @@ class _NodeTask:
         return self._skip(target, cold, ("page-cold",)) if cold and "page-cold" in starts else set()
 
     async def _prepared(self, talk: Conversation, target: Target, arch: str) -> tuple[Message, int]:
-        image = images.resolve_target(target, arch)
+        packaging = runtimes.load(target.runtime).Runtime.packaging
+        image = images.resolve(_reference(target, arch), packaging=packaging, arch=arch, base=Path(target.base))
         sent: list[int] = []
         if image.path is not None:
             await talk.push(image.path, image.image.sha256, image.image.size_bytes, sent.append)
@@ -204,6 +221,14 @@ def _boot(node: str, message: Message) -> Boot:
         return from_json(Boot, message["boot"])
     except (KeyError, ValueError) as error:
         raise ProtocolError(f"{node}: a boot that cannot be read: {error}") from None
+
+
+def _reference(target: Target, arch: str) -> str:
+    if isinstance(target.image, str):
+        return target.image
+    if arch not in target.image:
+        raise ImageError(f"{target.where}: target {target.name} has no image for {arch}", hint="add one")
+    return target.image[arch]
 
 
 def _settings(node: Node) -> Mapping[str, str]:

@@ -11,22 +11,23 @@ Whether a node can be driven is not decided here: any `ansible_connection` is re
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections import defaultdict
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
 from coldstart import shipped, yamlfile
 from coldstart.agent import runtimes
-from coldstart.errors import DocumentError, UsageError
+from coldstart.errors import UsageError
 from coldstart.model import Node
 from coldstart.yamlfile import Document, Loc
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_SECRET = re.compile(r"ansible_.*(pass|passwd|password|passphrase|private_key)")
+_SECRET = re.compile(r"ansible_.*(pass|passwd|password|passphrase)")
 _MERGED = "ansible-inventory -i {} --list --yaml prints all of it as one file; save that in another folder"
 
 
@@ -48,11 +49,10 @@ def load(path: str | Path) -> Inventory:
     document = yamlfile.load(path)
     _refuse_folders(document)
     tree = _Tree(document)
-    for name in document.data:
-        tree.add_group(name, (name,), _validated(document, _Group, document.data[name] or {}, (name,)))
-    tree.check_names()
-    depths = tree.depths()
-    nodes = tuple(_node(tree, host, depths) for host in tree.hosts)
+    for name, data in document.data.items():
+        group = _validated(document, _Group, {} if data is None else data, (name,))
+        tree.add_group(str(name), group, (name,))
+    nodes = tree.nodes()
     if not nodes:
         raise document.refuse((), "no hosts", "add one below `all: hosts:`")
     return Inventory(str(path), nodes)
@@ -85,6 +85,12 @@ def _matches(inventory: Inventory, word: str, pattern: str) -> set[str]:
         known = sorted(set().union(*names.values()))
         raise UsageError(f"--limit {pattern}: no host or group {word!r}", hint=yamlfile.suggestion(word, known))
     return found
+
+
+def _refuse_folders(document: Document) -> None:
+    for folder in ("group_vars", "host_vars"):
+        if (Path(document.path).parent / folder).is_dir():
+            raise document.refuse((), f"{folder}/ beside it is not read by this version", _MERGED.format(document.path))
 
 
 # -- what may be written
@@ -149,14 +155,18 @@ class _Vars(BaseModel):
 
 def _check_variable(key: str | int, known: list[str]) -> None:
     if not isinstance(key, str):
-        raise yamlfile.UnknownKey(key, "a variable's name must be text", "put it in quotes")
+        raise yamlfile.UnknownKeyError(key, "a variable's name must be text", "put it in quotes")
     if key in known or not key.startswith(("ansible_", "coldstart_")):
         return
     if _SECRET.fullmatch(key):
-        raise yamlfile.UnknownKey(key, "passwords are not read from an inventory", "use a key; become is `sudo -n`")
+        raise yamlfile.UnknownKeyError(
+            key, "passwords are not read from an inventory", "use a key; become is `sudo -n`"
+        )
     if key == "ansible_group_priority":
-        raise yamlfile.UnknownKey(key, "priorities are not read by this version", "groups merge by depth, then by name")
-    raise yamlfile.UnknownKey(key, "unknown variable", yamlfile.suggestion(key, known))
+        raise yamlfile.UnknownKeyError(
+            key, "priorities are not read by this version", "groups merge by depth, then by name"
+        )
+    raise yamlfile.UnknownKeyError(key, "unknown variable", yamlfile.suggestion(key, known))
 
 
 class _Group(BaseModel):
@@ -172,8 +182,92 @@ class _Group(BaseModel):
         return yamlfile.known_keys(data, cls.model_fields)
 
 
-def _validated[Model: BaseModel](document: Document, model: type[Model], data: Any, at: Loc) -> Model:
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def _validated(document: Document, model: type[_Model], data: Any, at: Loc) -> _Model:
     try:
         return model.model_validate(data)
     except ValidationError as error:
         raise document.refusal(error.errors(include_url=False), at) from None
+
+
+# -- how it merges
+
+
+class _Tree:
+    """Groups and hosts as they are found; a group or host met again is the same one, and later values win."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._parents: dict[str, set[str]] = {"all": set(), "ungrouped": set()}
+        self._group_vars: dict[str, dict[str, Any]] = defaultdict(dict)
+        self._host_vars: dict[str, dict[str, Any]] = defaultdict(dict)
+        self._direct: dict[str, set[str]] = defaultdict(set)
+        self._found: dict[str, Loc] = {}  # where a group or host is first named
+
+    def add_group(self, name: str, group: _Group, loc: Loc) -> None:
+        self._name("group", name, loc)
+        self._parents.setdefault(name, set())
+        self._group_vars[name] |= self._vars(group.vars, (*loc, "vars"))
+        for host, data in (group.hosts or {}).items():
+            self._add_host(host, data, name, (*loc, "hosts", host))
+        for child, inner in (group.children or {}).items():
+            self.add_group(child, inner or _Group(), (*loc, "children", child))
+            self._parents[child].add(name)
+
+    def nodes(self) -> tuple[Node, ...]:
+        """Every host with its variables merged."""
+        for host in sorted(self._direct.keys() & self._parents.keys()):
+            raise self._document.refuse(self._found[host], f"{host!r} is a group and a host", "rename one")
+        for name in self._parents.keys() - {"all"}:
+            self._parents[name] = self._parents[name] or {"all"}
+        order = self._outermost_first()
+        depths: dict[str, int] = {}
+        above: dict[str, set[str]] = {}
+        for name in order:
+            depths[name] = 1 + max((depths[parent] for parent in self._parents[name]), default=-1)
+            above[name] = {name}.union(*(above[parent] for parent in self._parents[name]))
+        rank = {name: index for index, name in enumerate(sorted(order, key=lambda name: (depths[name], name)))}
+        return tuple(self._node(host, above, rank) for host in self._direct)
+
+    def _add_host(self, host: str, data: dict[str | int, Any] | None, group: str, loc: Loc) -> None:
+        if "[" in host:
+            raise self._document.refuse(loc, f"{host}: host ranges are not read by this version", "write each host")
+        if ":" in host:
+            raise self._document.refuse(loc, f"{host}: not a host name", "write ansible_host and ansible_port below it")
+        self._name("host", host, loc)
+        self._direct[host].add(group)
+        self._host_vars[host] |= self._vars(data, loc)
+
+    def _name(self, kind: str, name: str, loc: Loc) -> None:
+        if not _NAME.fullmatch(name):
+            raise self._document.refuse(loc, f"{name!r} is not a {kind} name", "letters, digits, _ . -")
+        self._found.setdefault(name, loc)
+
+    def _vars(self, data: dict[str | int, Any] | None, loc: Loc) -> dict[str, Any]:
+        return _validated(self._document, _Vars, data or {}, loc).model_dump(exclude_unset=True)
+
+    def _outermost_first(self) -> list[str]:
+        try:
+            return list(TopologicalSorter(self._parents).static_order())
+        except CycleError as error:
+            names = error.args[1]
+            loc = max((self._found[name] for name in names if name in self._found), key=self._document.line)
+            raise self._document.refuse(loc, f"groups that contain each other: {' > '.join(names)}") from None
+
+    def _node(self, host: str, above: dict[str, set[str]], rank: dict[str, int]) -> Node:
+        direct = self._direct[host] - {"all", "ungrouped"} or {"ungrouped"}
+        groups = sorted(set().union(*(above[name] for name in direct)), key=rank.__getitem__)
+        merged: dict[str, Any] = {}
+        for name in groups:
+            merged |= self._group_vars[name]
+        merged |= self._host_vars[host]
+        local = merged.get("ansible_connection") == "local"
+        return Node(
+            name=host,
+            site=merged.get("coldstart_site") or ("local" if local else "unknown"),
+            groups=tuple(name for name in groups if name != "all"),
+            vars=merged,
+            where=self._document.where(self._found[host]),
+        )

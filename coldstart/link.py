@@ -46,7 +46,7 @@ class Link(Protocol):
 
 
 class Conversation:
-    """Messages over a link. Use it as a context: leaving says goodbye and waits until the node is clean."""
+    """Messages over a link. Use it as a context, or call `end`."""
 
     def __init__(self, node: str, link: Link) -> None:
         self._node = node
@@ -54,25 +54,27 @@ class Conversation:
         self._encoder = Encoder()
         self._decoder = Decoder()
         self._inbox: list[Message] = []
-        self._pinger: asyncio.Task[None] | None = None
         self._lost = False
+        self._pinger = asyncio.create_task(self._ping())
         self.leftovers: tuple[str, ...] = ()
 
     async def __aenter__(self) -> Conversation:
-        self._pinger = asyncio.create_task(self._ping())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.end()
+
+    async def end(self) -> None:
+        """Say goodbye, wait until the node is clean, close. On a lost link there is only closing."""
         try:
             if not self._lost:
                 await asyncio.wait_for(self._farewell(), FAREWELL_S)
         except (NodeError, TimeoutError):
             pass  # the watchdog on the other side does the same by itself once the stream is closed
         finally:
-            if self._pinger:
-                self._pinger.cancel()
+            self._pinger.cancel()
             await self._link.close()
 
     async def tell(self, kind: str, **fields: Any) -> None:

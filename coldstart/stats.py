@@ -10,8 +10,8 @@ coverage is at least 95 %; it exists from n = 6 on and assumes no distribution. 
 over blocks (the boots that ran side by side: a wave, or one turn of the interleaved order), which are not independent
 inside. p-value: permutation of the two sides within blocks. Both are seeded: the same data give the same answer.
 
-Limits. The bootstrap interval is approximate (a little narrow below n = 15). Above 1,000 blocks the resamples
-are of 1,000 blocks and their spread is scaled by the root of the share (m out of n), to stay within memory.
+Limits. The bootstrap interval is approximate (a little narrow below n = 15). Above 500 blocks the resamples
+are of 500 blocks and their spread is scaled by the root of the share (m out of n), to stay within memory.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Blocks = Mapping[int, Sequence[float]]  # by block, its samples; inf is a censor
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
-LARGEST_RESAMPLE = 1000
+LARGEST_RESAMPLE = 500
 
 
 @dataclass(frozen=True)
@@ -256,11 +256,12 @@ def _rank_below(n: int) -> int:
 def _tables(a: Blocks, b: Blocks, blocks: Sequence[int]) -> tuple[Array, Array]:
     """One row per block, one column per sample of it, nan where a block has fewer."""
     width = max((len(samples) for side in (a, b) for samples in side.values()), default=0) or 1
+    row = {block: number for number, block in enumerate(blocks)}
     tables = np.full((2, len(blocks), width), np.nan)
-    for row, block in enumerate(blocks):
-        for table, side in zip(tables, (a, b), strict=True):
-            samples = side.get(block, ())
-            table[row, : len(samples)] = samples
+    for table, side in zip(tables, (a, b), strict=True):
+        flat = [(row[block], slot, value) for block, samples in side.items() for slot, value in enumerate(samples)]
+        rows, slots, values = zip(*flat, strict=True) if flat else ((), (), ())
+        table[list(rows), list(slots)] = values
     return tables[0], tables[1]
 
 

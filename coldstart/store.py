@@ -39,6 +39,7 @@ from coldstart.schema import (
     trial_row,
 )
 
+MOUNTS = Path("/proc/mounts")
 _NETWORK = re.compile(r"nfs|cifs|smb|ceph|glusterfs|fuse\.(sshfs|glusterfs|ceph)")
 _NO_ROOM = "make room, or name another file with --store FILE"
 _HINTS = {
@@ -308,7 +309,7 @@ def _check_place(path: Path, readonly: bool) -> None:
         hint = "run `coldstart sweep` first, or name one with --store FILE"
         raise StoreError(f"there is no store at {path} yet", hint=hint)
     try:
-        mounts = Path("/proc/mounts").read_text(errors="replace")
+        mounts = MOUNTS.read_text(errors="replace")
     except OSError:  # not Linux: nothing to ask
         mounts = ""
     kind = filesystem_of(str(path), mounts)

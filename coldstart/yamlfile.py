@@ -39,10 +39,10 @@ _STANDARD = "tag:yaml.org,2002:"
 _PLAIN = "write the value itself: templates are not read (ansible-inventory --list --yaml prints the values)"
 
 
-class UnknownKey(ValueError):
+class UnknownKeyError(ValueError):
     """A key nobody reads: most likely a typing error. Raised inside a validator; `Document.refusal` finds its line."""
 
-    def __init__(self, key: str, message: str, hint: str) -> None:
+    def __init__(self, key: str | int, message: str, hint: str) -> None:
         super().__init__(message)
         self.key = key
         self.hint = hint
@@ -105,10 +105,10 @@ def parse(data: bytes | str, path: str = "<text>") -> Document:
 
 
 def known_keys(data: Any, known: Collection[str]) -> Any:
-    """For pydantic's `before` validators: the data as it is, or UnknownKey."""
+    """For pydantic's `before` validators: the data as it is, or UnknownKeyError."""
     for key in data if isinstance(data, dict) else ():
         if key not in known:
-            raise UnknownKey(key, "unknown key", suggestion(key, known))
+            raise UnknownKeyError(key, "unknown key", suggestion(key, known))
     return data
 
 
@@ -132,6 +132,8 @@ _MESSAGES = {
     "string_type": "must be text",
     "int_type": "must be a whole number",
     "list_type": "must be a list",
+    "tuple_type": "must be a list",
+    "mapping_type": "must be a mapping of keys to values",
     "dict_type": "must be a mapping of keys to values",
     "model_type": "must be a mapping of keys to values",
 }
@@ -141,7 +143,7 @@ def _reading(error: Mapping[str, Any], at: Loc) -> tuple[Loc, str, str]:
     """Where, what and the next step, of one of pydantic's errors."""
     loc: Loc = at + tuple(part for part in error["loc"] if part != "[key]")
     cause = error.get("ctx", {}).get("error")
-    if isinstance(cause, UnknownKey):
+    if isinstance(cause, UnknownKeyError):
         return (*loc, cause.key), str(cause), cause.hint
     if isinstance(cause, ValueError):
         return loc, str(cause), ""
@@ -154,7 +156,7 @@ def _reading(error: Mapping[str, Any], at: Loc) -> tuple[Loc, str, str]:
 
 
 def _shown(value: Any) -> str:
-    return {dict: "a mapping", list: "a list"}.get(type(value)) or repr(value)
+    return "a mapping" if isinstance(value, dict) else "a list" if isinstance(value, list) else repr(value)
 
 
 def _quoting(error: Mapping[str, Any]) -> str:
@@ -174,7 +176,7 @@ def _composed(text: str, path: str) -> Node | None:
     yaml = YAML(typ="safe", pure=True)
     yaml.composer.warn_double_anchors = False  # legal: the later one counts from there on
     try:
-        return yaml.compose(text)
+        root: Node | None = yaml.compose(text)
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise DocumentError(f"{path}:{line}: not text: a control character") from None
@@ -185,6 +187,7 @@ def _composed(text: str, path: str) -> Node | None:
     # ruamel lets some of its own slips through: chr() of an escape beyond Unicode, an empty tag or directive.
     except (YAMLError, ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise DocumentError(f"{path}:1: not valid YAML: {error}") from None
+    return root
 
 
 def _syntax(error: MarkedYAMLError, path: str) -> DocumentError:
@@ -250,7 +253,7 @@ class _Reader:
             raise self._refuse(node, f"a key must be text, not {node.value or 'empty'}", "put it in quotes")
         return key
 
-    def _scalar(self, node: ScalarNode) -> Any:
+    def _scalar(self, node: Node) -> Any:
         kind = str(node.tag).removeprefix(_STANDARD)
         read = _SCALARS.get(kind)
         if read is None:
@@ -309,7 +312,7 @@ _SCALARS: Mapping[str, Callable[[str], Any]] = {
     "int": _integer,
     "float": _float,
     "bool": lambda text: {"true": True, "false": False}.get(text.lower(), text),  # `%YAML 1.1` makes off one of them
-    "null": lambda text: None,
+    "null": lambda _: None,
     "timestamp": str,
     "value": str,  # a lone `=`
     "merge": str,  # `<<` where a value stands

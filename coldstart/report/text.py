@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -113,8 +113,9 @@ def _cells_table(columns: Sequence[Column], cells: Sequence[Mapping[str, Any]], 
 def _table(headers: Sequence[tuple[str, bool]], rows: Sequence[Sequence[str]], *, plain: bool) -> Table:
     result = Table(box=None if plain else box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
     for header, right in headers:
-        # Overflow "fold" on the narrowest terminals: a cut figure would be a wrong one.
-        result.add_column(header, justify="right" if right else "left", no_wrap=plain, overflow="fold")
+        # On the narrowest terminals names are folded, figures never: half of one would be a wrong one.
+        justify: JustifyMethod = "right" if right else "left"
+        result.add_column(header, justify=justify, no_wrap=plain or right, overflow="fold")
     for row in rows:
         result.add_row(*row)
     return result

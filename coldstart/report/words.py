@@ -151,9 +151,7 @@ def _counts(n: list[int]) -> str:
     return f"n = {n[0]}" if n[0] == n[1] else f"n = {n[0]} and {n[1]}"
 
 
-def _probability(p: float | None) -> str:
-    if p is None:
-        return "p unknown"
+def _probability(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 

@@ -95,7 +95,7 @@ class Runtime:
         assert self._network is not None
         name = f"coldstart-{self._run}-{nonce}"
         try:
-            self._engine.call("GET", "/_ping")  # the start must not pay for a connection that went stale
+            self._engine.text("/_ping")  # the start must not pay for a connection that went stale
             if self._proxied:
                 return Place(name, "127.0.0.1", _free_port(), nonce, self._early)
             address = self._network.next_address()

@@ -1,0 +1,34 @@
+# Every verb does its own set-up (scripts/setup.sh): quick, and silent, when there is nothing to do.
+.DEFAULT_GOAL := help
+.PHONY: help setup sweep test check bench docs clean
+
+help: ## list the verbs
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+
+setup: ## .venv with coldstart and the developers' tools in it; missing system packages
+	@scripts/setup.sh dev
+
+sweep: ## measure this machine; more arguments: make sweep ARGS='--playbook patel2017'
+	@scripts/setup.sh run
+	@.venv/bin/coldstart sweep inventories/local.yaml $(ARGS)
+
+test: ## everything: what check does, then the live tests
+	@scripts/setup.sh dev
+	@.venv/bin/python scripts/test.py
+
+check: ## format, lint, types, layers, generated docs, unit tests: below 30 s
+	@scripts/setup.sh dev
+	@.venv/bin/python scripts/test.py --fast
+
+bench: ## side by side with peers; more arguments: ARGS=...
+	@scripts/setup.sh dev
+	@.venv/bin/python -m benchmarks $(ARGS)
+
+docs: ## write the generated parts of docs/ anew
+	@scripts/setup.sh dev
+	@.venv/bin/python scripts/docs.py
+
+clean: ## remove what the other verbs made in this folder, .venv too
+	rm -rf .venv build dist .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf coldstart/workloads/hello/built benchmarks/out
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

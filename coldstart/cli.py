@@ -1,0 +1,237 @@
+"""The command line: one function per verb, each a sentence. Results on stdout, everything else on stderr.
+
+Heavy libraries are imported by the verb that needs them: `--help` and shell completion must start at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from coldstart import __version__, completion, shipped
+from coldstart.errors import ColdstartError
+
+if TYPE_CHECKING:
+    from coldstart.model import Plan
+    from coldstart.store import Store
+
+FORMATS = ("table", "json", "csv", "markdown")
+_FORMAT = click.option("--format", "format_", type=click.Choice(FORMATS), default="table", show_default=True)
+_STORE = click.option(
+    "--store",
+    type=click.Path(dir_okay=True, path_type=Path),
+    envvar="COLDSTART_STORE",
+    show_envvar=True,
+    help="SQLite file with all results.  [default: $XDG_STATE_HOME/coldstart/coldstart.db]",
+)
+_RUN = click.argument("run", metavar="RUN", default="latest", shell_complete=completion.runs)
+
+
+def _selection(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The arguments that say what to measure, shared by `sweep` and `plan`."""
+    for option in reversed(
+        [
+            click.argument("inventory", shell_complete=completion.shipped_files("inventories")),
+            click.option(
+                "--playbook",
+                metavar="NAME|FILE",
+                default="quick",
+                show_default=True,
+                shell_complete=completion.shipped_files("playbooks"),
+                help=f"What to measure. Shipped: {', '.join(shipped.names('playbooks'))}.",
+            ),
+            click.option("--limit", metavar="PATTERN", help="Only these nodes: names, groups, globs, !not, &and."),
+            click.option("--target", "targets", metavar="NAME", multiple=True, help="Only this target; repeatable."),
+            click.option("--start", "starts", metavar="KIND", multiple=True, help="Only this start kind; repeatable."),
+            click.option("--boots", type=int, help="Boots per trial, instead of the playbook's."),
+            click.option("--seed", type=click.IntRange(0), help="Seed of the order; random unless given, and stored."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="coldstart")
+def main() -> None:
+    """How fast, how heavy and how reclaimable is a function's shrink wrap - process, container, unikernel, virtual
+    machine - on your machines?
+
+    \b
+    Start with:  coldstart sweep inventories/local.yaml
+    """
+
+
+@main.command()
+@_selection
+@_STORE
+@_FORMAT
+@click.option("--resume", metavar="RUN", shell_complete=completion.runs, help="Go on with a run that was cut short.")
+@click.option("--dry-run", is_flag=True, help="Show what would run and how long it would take; touch nothing.")
+@click.option("--max-failures", type=click.IntRange(0), default=0, show_default=True, help="More failed boots: exit 3.")
+@click.option("--reconnect", metavar="SECONDS", type=click.IntRange(0), default=120, show_default=True,
+              help="How long to try to have a lost node back.")  # fmt: skip
+def sweep(store: Path | None, format_: str, resume: str | None, *, dry_run: bool, **options: Any) -> None:
+    """Measure every target of a playbook on every node of INVENTORY.
+
+    INVENTORY is a file in Ansible's YAML format, or the name of a shipped one.
+    """
+    from coldstart import sweeping
+
+    max_failures, reconnect_s = options.pop("max_failures"), options.pop("reconnect")
+    wanted = sweeping.Selection(**options)
+    if dry_run:
+        _print_plan(sweeping.load(wanted).plan, "json" if format_ == "json" else "table")
+        return
+    sweeping.load(wanted)  # what is wrong with the documents is said before a store is made
+    with sweeping.open_store(store) as opened:
+        job = sweeping.load(wanted, seed=sweeping.seed_of(opened, resume))
+        outcome = sweeping.sweep(job, opened, resume=resume, reconnect_s=reconnect_s)
+        _print_run(opened, outcome.run, format_)
+    outcome.judge(max_failures)
+
+
+@main.command()
+@_selection
+@click.option("--format", "format_", type=click.Choice(("table", "json")), default="table", show_default=True)
+def plan(format_: str, **options: Any) -> None:
+    """Show what a sweep would run, and about how long it would take. Nothing is touched."""
+    from coldstart import sweeping
+
+    _print_plan(sweeping.load(sweeping.Selection(**options)).plan, format_)
+
+
+@main.command()
+@_STORE
+@click.option("--format", "format_", type=click.Choice(("table", "json")), default="table", show_default=True)
+def runs(store: Path | None, format_: str) -> None:
+    """List the runs in the store, newest first."""
+    from coldstart import sweeping
+    from coldstart.report import runs as listing
+
+    with sweeping.open_store(store, readonly=True) as opened:
+        found = opened.runs()
+    _print(listing.as_json(found) if format_ == "json" else listing.as_table(found, width=_width()))
+
+
+@main.command()
+@_RUN
+@_STORE
+@_FORMAT
+def show(run: str, store: Path | None, format_: str) -> None:
+    """Show the results of RUN: `latest`, or the beginning of its id."""
+    from coldstart import sweeping
+
+    with sweeping.open_store(store, readonly=True) as opened:
+        _print_run(opened, run, format_)
+
+
+@main.command()
+@_RUN
+@_STORE
+@click.option("--format", "format_", type=click.Choice(("jsonl", "csv")), default="jsonl", show_default=True)
+def export(run: str, store: Path | None, format_: str) -> None:
+    """Write every single boot of RUN, one per line."""
+    from coldstart import sweeping
+    from coldstart.report import csv, jsonl
+
+    with sweeping.open_store(store, readonly=True) as opened:
+        found = opened.find(run).id
+        write = jsonl.lines if format_ == "jsonl" else csv.boots
+        for line in write(found, opened.boots(found)):
+            click.echo(line, nl=False)
+
+
+@main.command()
+@click.argument("inventory", shell_complete=completion.shipped_files("inventories"))
+@click.option("--limit", metavar="PATTERN", help="Only these nodes.")
+@click.option("--run", metavar="RUN", help="Only what this run has left.")
+@click.option("--all", "everything", is_flag=True, help="What any dead run has left (the default).")
+@click.option("--images", is_flag=True, help="Also the images that were pushed to the nodes.")
+def clean(inventory: str, limit: str | None, run: str | None, *, everything: bool, images: bool) -> None:
+    """Remove what runs that were killed have left on the nodes: only what bears our mark. A running sweep is refused."""
+    from coldstart import sweeping
+
+    if run and everything:
+        raise click.UsageError("--run and --all exclude each other")
+    for line in sweeping.clean(sweeping.nodes(inventory, limit), run or "", images=images):
+        click.echo(line)
+
+
+@main.group()
+def images() -> None:
+    """The images that come with coldstart."""
+
+
+@images.command("list")
+def images_list() -> None:
+    """List them, with what they are for."""
+    from coldstart import images as known
+
+    for line in known.listing():
+        click.echo(line)
+
+
+@images.command("build")
+def images_build() -> None:
+    """Build them from their sources (needs the Python package ziglang; an installed wheel brings them)."""
+    from coldstart.workloads import build
+
+    for path in build.build(build.BUILT):
+        click.echo(path)
+
+
+@main.command("completion")
+@click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
+def completion_(shell: str) -> None:
+    """Print the completion script for a shell: `eval "$(coldstart completion bash)"`."""
+    click.echo(completion.script(main, shell))
+
+
+def _print(text: str) -> None:
+    click.echo(text, nl=False)
+
+
+def _print_run(store: Store, reference: str, format_: str) -> None:
+    from coldstart import report
+    from coldstart.report import document
+
+    run = store.find(reference)
+    built = document.build(run, store.cells(run.id), store=str(store.path))
+    _print(report.render(built, format_, width=_width(), colour=sys.stdout.isatty()))
+
+
+def _print_plan(what: Plan, format_: str) -> None:
+    from coldstart import sweeping
+    from coldstart.report import planned
+
+    estimate_ns = sweeping.estimate_ns(what)
+    _print(planned.as_json(what, estimate_ns) if format_ == "json" else planned.as_table(what, estimate_ns, width=_width()))
+
+
+def _width() -> int | None:
+    import shutil
+
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def entry() -> NoReturn:
+    """The console script: every error is one line, with the exit code of its kind."""
+    try:
+        main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except ColdstartError as error:
+        click.echo(f"coldstart: {error}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read has had enough
+        sys.exit(0)
+    sys.exit(0)

@@ -1,0 +1,45 @@
+"""Shell completion: what could stand here. Nothing that is slow, and never an error: completing is a courtesy."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+from click.shell_completion import CompletionItem, get_completion_class
+
+from coldstart import shipped
+from coldstart.errors import ColdstartError
+
+Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+def script(program: click.Command, shell: str) -> str:
+    """What the user's shell must evaluate once."""
+    kind = get_completion_class(shell)
+    assert kind is not None, shell
+    return kind(program, {}, "coldstart", "_COLDSTART_COMPLETE").source()
+
+
+def shipped_files(kind: shipped.Kind) -> Completer:
+    """Shipped names, or files."""
+
+    def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        known = [CompletionItem(name) for name in shipped.names(kind) if name.startswith(incomplete)]
+        return known or [CompletionItem(incomplete, type="file")]
+
+    return complete
+
+
+def runs(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Run ids of the store, with their playbook."""
+    from coldstart.store import Store, default_path
+
+    path = context.params.get("store") or os.environ.get("COLDSTART_STORE") or default_path()
+    try:
+        with Store.open(Path(path), readonly=True) as store:
+            known = store.runs()
+    except ColdstartError:
+        return []
+    return [CompletionItem(run.id, help=run.playbook) for run in known if run.id.startswith(incomplete)]

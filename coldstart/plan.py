@@ -1,0 +1,94 @@
+"""The whole sweep as data, before any node is touched: which boots there are, in which order, about how long.
+
+Order matters: with 10 % drift, identical systems look different when measured one after the other. So `interleaved`
+boots in blocks: a block holds one boot of every trial of the node, shuffled. The shuffle comes from the seed and the
+node's name alone, so a plan can be made again, and nodes do not all do the same thing at the same time.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+
+from coldstart.errors import UsageError
+from coldstart.model import Node, Order, Plan, Playbook, Target, Trial
+
+RuntimesOf = Callable[[Node], Collection[str] | None]
+
+
+def allowed_runtimes(node: Node) -> Collection[str] | None:
+    """The runtimes a node may be given by its `coldstart_runtimes`; None: all."""
+    given = node.vars.get("coldstart_runtimes")
+    return [word.strip() for word in given.split(",")] if isinstance(given, str) else given
+
+
+def expand(nodes: Iterable[Node], playbook: Playbook, seed: int, runtimes_of: RuntimesOf = allowed_runtimes) -> Plan:
+    """All trials, and every node's order. A node that may run none of the targets has neither; UsageError if none is
+    left at all."""
+    wanted = [
+        (node, target, start)
+        for node in nodes
+        for target in _targets(playbook, runtimes_of(node))
+        for start in playbook.starts
+    ]
+    if not wanted:
+        raise UsageError(
+            "nothing to measure: no node may run any target", hint="see coldstart_runtimes in the inventory"
+        )
+    trials = tuple(
+        Trial(number, node.name, node.site, target.name, target.runtime, start, playbook.load)
+        for number, (node, target, start) in enumerate(wanted)
+    )
+    by_node: dict[str, list[Trial]] = {}
+    for trial in trials:
+        by_node.setdefault(trial.node, []).append(trial)
+    arrange = _blocked if playbook.order == "blocked" else _interleaved
+    orders = {node: tuple(arrange(own, _generator(seed, node))) for node, own in by_node.items()}
+    return Plan(seed, trials, orders)
+
+
+def remaining(plan: Plan, done: AbstractSet[tuple[int, int]]) -> Plan:
+    """The plan without the boots in `done`, as (trial, index); a node with none left has no order."""
+    left = {
+        node: tuple(order for order in orders if (order.trial, order.index) not in done)
+        for node, orders in plan.orders.items()
+    }
+    return replace(plan, orders={node: orders for node, orders in left.items() if orders})
+
+
+def estimate_ns(plan: Plan, typical_ns: Mapping[str, int]) -> dict[str, int]:
+    """About how long each node will take, from what one boot of each runtime typically takes. Sending images and
+    preparing come on top."""
+    runtimes = {trial.id: trial.runtime for trial in plan.trials}
+    return {
+        node: sum(order.gap_ns + order.hold_ns + typical_ns[runtimes[order.trial]] for order in orders)
+        for node, orders in plan.orders.items()
+    }
+
+
+def _targets(playbook: Playbook, allowed: Collection[str] | None) -> list[Target]:
+    return [target for target in playbook.targets if allowed is None or target.runtime in allowed]
+
+
+def _generator(seed: int, node: str) -> random.Random:
+    return random.Random(f"{seed}/{node}")  # a string is hashed with SHA-512: no PYTHONHASHSEED in it
+
+
+def _interleaved(trials: list[Trial], generator: random.Random) -> Iterator[Order]:
+    for index in range(trials[0].load.boots):
+        # Not shuffle(): of all its methods, Python promises the same sequence in every version for random() alone.
+        for trial in sorted(trials, key=lambda _: generator.random()):
+            yield _order(trial, index)
+
+
+def _blocked(trials: list[Trial], _: random.Random) -> Iterator[Order]:
+    for trial in trials:
+        for index in range(trial.load.boots):
+            yield _order(trial, index)
+
+
+def _order(trial: Trial, index: int) -> Order:
+    load = trial.load
+    return Order(trial.id, index, trial.target, trial.start, gap_ns=load.gap_ns, hold_ns=load.hold_ns)

@@ -1,0 +1,212 @@
+"""The verbs' work, between the command line and the rest: load, plan, run, store, report."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from coldstart import __version__, controller
+from coldstart import inventory as inventories
+from coldstart import plan as plans
+from coldstart import playbook as playbooks
+from coldstart.agent import runtimes
+from coldstart.errors import DocumentError, LeftoversError, NodeError, TooManyFailures, UsageError
+from coldstart.model import Node, Plan, Playbook, Run
+from coldstart.progress import Display
+from coldstart.recorder import Recorder
+from coldstart.store import Store, default_path, new_run_id
+from coldstart.units import format_duration
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What to measure, as the command line says it; None and empty: as the documents say."""
+
+    inventory: str
+    playbook: str = "quick"
+    limit: str | None = None
+    targets: tuple[str, ...] = ()
+    starts: tuple[str, ...] = ()
+    boots: int | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A sweep that could begin."""
+
+    nodes: tuple[Node, ...]
+    playbook: Playbook
+    plan: Plan
+    inventory_text: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a sweep ended. interrupted: the signal that ended it, or 0; lost, leftovers: by node."""
+
+    run: str
+    boots: int
+    failed: int
+    interrupted: int = 0
+    lost: Mapping[str, str] = field(default_factory=dict)
+    leftovers: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def judge(self, max_failures: int) -> None:
+        """Raise what the exit code must tell; the most urgent first."""
+        if self.interrupted:
+            print(f"coldstart: interrupted and cleaned up; go on with --resume {self.run}", file=sys.stderr)
+            raise SystemExit(128 + self.interrupted)
+        if self.leftovers:
+            node, left = next(iter(self.leftovers.items()))
+            raise LeftoversError(f"{node}: could not remove {'; '.join(left)}", hint="try coldstart clean")
+        if self.lost:
+            raise NodeError("; ".join(self.lost.values()), hint=f"go on with --resume {self.run}")
+        if self.failed > max_failures:
+            hint = f"read them: coldstart export {self.run}; or allow them: --max-failures N"
+            raise TooManyFailures(f"{self.failed} of {self.boots} boots failed", hint=hint)
+        if self.boots == 0:
+            raise NodeError("nothing was measured: every target was skipped", hint="the reasons are above")
+
+
+def load(wanted: Selection, *, seed: int | None = None) -> Job:
+    """Read both documents and lay out every boot. Nothing is touched. seed: of a run that goes on."""
+    found = playbooks.load(playbooks.find(wanted.playbook))
+    chosen = playbooks.override(found, targets=wanted.targets, starts=wanted.starts, boots=wanted.boots)
+    hosts = nodes(wanted.inventory, wanted.limit)
+    given = next((s for s in (seed, wanted.seed) if s is not None), None)
+    text = inventories.find(wanted.inventory).read_text(encoding="utf-8")
+    return Job(hosts, chosen, plans.expand(hosts, chosen, secrets.randbelow(1 << 31) if given is None else given), text)
+
+
+def nodes(where: str, limit: str | None) -> tuple[Node, ...]:
+    """The nodes of an inventory that this version can drive."""
+    found = inventories.load(inventories.find(where))
+    chosen = inventories.select(found, limit) if limit else found.nodes
+    for node in chosen:
+        if node.vars.get("ansible_connection") != "local":
+            raise DocumentError(
+                f"{node.where}: {node.name}: this version reaches a node only by ansible_connection: local",
+                hint="set it, or leave the node out with --limit",
+            )
+    return chosen
+
+
+def estimate_ns(what: Plan) -> dict[str, int]:
+    """Time per node, from what a boot of each runtime typically takes."""
+    names = {trial.runtime for trial in what.trials}
+    return plans.estimate_ns(what, {name: int(runtimes.load(name).Runtime.typical_boot_ns) for name in names})
+
+
+def open_store(path: Path | None, *, readonly: bool = False) -> Store:
+    """The store of --store, COLDSTART_STORE or the default place."""
+    return Store.open(path or default_path(), readonly=readonly)
+
+
+def sweep(job: Job, store: Store, *, resume: str | None = None, reconnect_s: float = 120.0) -> Outcome:
+    """Run the job, every boot stored as it arrives. It ends in order on SIGINT, SIGTERM and SIGHUP."""
+    run = _resumed(job, store, resume) if resume else _begun(job, store)
+    done = frozenset(store.done(run))
+    recorder = Recorder(store, run, job.plan)
+    request = controller.Request(run, job.nodes, job.playbook, plans.remaining(job.plan, done), reconnect_s, done)
+    with Display(job.plan, done=len(done)) as display:
+        display.note(_announcement(job, run, store))
+        interrupted = asyncio.run(_drive(request, recorder, display, store))
+    store.finish(run, "interrupted" if interrupted else "failed" if recorder.lost else "finished")
+    return Outcome(run, recorder.boots + len(done), recorder.failed, interrupted, recorder.lost, recorder.leftovers)
+
+
+def clean(hosts: Sequence[Node], run: str, *, images: bool) -> Iterator[str]:
+    """Remove what dead runs have left on these nodes; a line for everything removed. LeftoversError if some stayed."""
+    stayed = []
+    for node in hosts:
+        greeting, answer = asyncio.run(controller.clean(node, new_run_id(), run, images=images))
+        removed = greeting["swept"]["removed"] + answer["removed"]
+        yield from (f"{node.name}: removed {thing}" for thing in removed)
+        if not removed:
+            yield f"{node.name}: nothing of ours was left"
+        stayed += [f"{node.name}: {thing}" for thing in answer["failed"]]
+    if stayed:
+        raise LeftoversError("; ".join(stayed), hint="remove it by hand")
+
+
+def _begun(job: Job, store: Store) -> str:
+    run = Run(new_run_id(), job.playbook.name, job.plan.seed, time.time_ns(), version=__version__)
+    store.begin(run, job.playbook.text, job.inventory_text, job.plan)
+    return run.id
+
+
+def _resumed(job: Job, store: Store, reference: str) -> str:
+    """The run to go on with; it must be the same sweep, or its cells would mix two."""
+    run = store.find(reference).id
+    if [cell.trial for cell in store.cells(run)] != list(job.plan.trials):
+        raise UsageError(f"run {run} was another sweep", hint="give the inventory, playbook and options it had")
+    store.resume(run)
+    return run
+
+
+def seed_of(store: Store, resume: str | None) -> int | None:
+    """The seed of the run to go on with: it makes the same order again."""
+    return store.find(resume).seed if resume else None
+
+
+def _announcement(job: Job, run: str, store: Store) -> str:
+    boots = sum(len(orders) for orders in job.plan.orders.values())
+    longest = format_duration(max(estimate_ns(job.plan).values()))
+    return f"run {run}: {boots} boots on {len(job.nodes)} node(s), about {longest}; seed {job.plan.seed}; {store.path}"
+
+
+async def _drive(request: controller.Request, recorder: Recorder, display: Display, store: Store) -> int:
+    """Consume the sweep's events. Returns the number of the signal that ended it, or 0."""
+    stop = _Stop(store, request.run)
+    with stop.listening():
+        try:
+            async with aclosing(controller.sweep(request)) as events:
+                async for event in events:
+                    recorder.take(event)
+                    display.take(event)
+        except asyncio.CancelledError:
+            if not stop.signal:
+                raise
+    return stop.signal
+
+
+class _Stop:
+    """The first signal ends the sweep in order; the second ends only us: the nodes then clean up by themselves."""
+
+    def __init__(self, store: Store, run: str) -> None:
+        self._store = store
+        self._run = run
+        self.signal = 0
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        for number in SIGNALS:
+            loop.add_signal_handler(number, self._arrived, number, task)
+        try:
+            yield
+        finally:
+            for number in SIGNALS:
+                loop.remove_signal_handler(number)
+
+    def _arrived(self, number: int, task: asyncio.Task[int]) -> None:
+        if self.signal:
+            self._store.finish(self._run, "interrupted")
+            print("coldstart: not waiting; the nodes clean up by themselves", file=sys.stderr, flush=True)
+            os._exit(128 + number)
+        self.signal = number
+        print("coldstart: ending in order; once more to leave at once", file=sys.stderr, flush=True)
+        task.cancel()
+

@@ -1,0 +1,197 @@
+"""Builds the reference workload: for each architecture a static Linux program, and an image that holds nothing else.
+
+`python -m coldstart.workloads.build [--out DIR] [--update]`
+
+It runs while the wheel is made, before anything is installed: standard library only, and the pinned compiler. The same
+sources give the same bytes everywhere, and SHA256SUMS, which is committed, holds every build to that. Whoever changes a
+source says so with `--update`. What is there already and still right is not built again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+
+from coldstart import archive
+from coldstart.errors import ImageError
+
+COMPILER = "0.17.1"  # of the package ziglang, as pinned in pyproject.toml; another one may give other bytes
+HELLO = Path(__file__).resolve().parent / "hello"
+BUILT = HELLO / "built"
+SUMS = HELLO / "SHA256SUMS"
+STAMP = "stamp"
+
+ARCHITECTURES = ("x86_64", "aarch64")
+SOURCES = ("http.c", "linux.c")
+PORT = 8080
+NOBODY = "65534"
+
+# The oldest machines of each architecture: a Raspberry Pi 3, any 64-bit PC. Never the machine that compiles.
+CPU = {"x86_64": "x86_64", "aarch64": "generic"}
+FLAGS = (
+    *("-std=gnu11", "-Os", "-Wall", "-Wextra", "-Wconversion", "-Werror"),
+    *("-ffreestanding", "-fno-builtin", "-fno-stack-protector", "-fno-sanitize=all", "-nostdlib"),
+    *("-static", "-fno-pic", "-fno-pie", "-Wl,--gc-sections", "-Wl,-z,noexecstack"),
+    # Nothing that only a debugger would read, or that depends on where it was compiled.
+    *("-g0", "-s", "-Wl,--build-id=none", "-fno-ident", "-fno-unwind-tables", "-fno-asynchronous-unwind-tables"),
+)
+
+
+def names() -> list[str]:
+    """The files a build makes."""
+    return [f"hello.{arch}{kind}" for kind in ("", ".docker.tar") for arch in ARCHITECTURES]
+
+
+def build(out: Path, *, update: bool = False) -> list[Path]:
+    """Have all files of `names()` in `out`, right and up to date. update: what comes out is right from now on."""
+    paths = [out / name for name in names()]
+    key = _key()
+    if not update and _is_current(out, key):
+        return paths
+    files = _make()
+    if update:
+        SUMS.write_text("".join(f"{_sha256(data)}  {name}\n" for name, data in sorted(files.items())))
+    _verify(files)
+    try:
+        _place(files, key, out)
+    except OSError as error:
+        raise ImageError(f"{out}: {error.strerror}", hint="name a folder you may write: --out DIR") from None
+    return paths
+
+
+def expected() -> dict[str, str]:
+    """The sha256 each file must have, by name."""
+    try:
+        lines = SUMS.read_text().splitlines()
+    except FileNotFoundError:
+        return {}
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+
+
+def is_right(path: Path) -> bool:
+    """Whether it is there, with the bytes it must have."""
+    try:
+        return _sha256(path.read_bytes()) == expected().get(path.name)
+    except OSError:
+        return False
+
+
+def _key() -> str:
+    """What the files are made from."""
+    inputs = [*sorted(HELLO.glob("*.[ch]")), Path(__file__), Path(archive.__file__)]
+    lines = [f"{path.name} {_sha256(path.read_bytes())}" for path in inputs]
+    return _sha256("\n".join([COMPILER, *lines]).encode())
+
+
+def _is_current(out: Path, key: str) -> bool:
+    try:
+        stamp = (out / STAMP).read_text()
+    except OSError:
+        return False
+    return stamp == key and all(is_right(out / name) for name in names())
+
+
+def _make() -> dict[str, bytes]:
+    _check_compiler()
+    files = {}
+    with tempfile.TemporaryDirectory(prefix="coldstart-build-") as scratch:
+        for arch in ARCHITECTURES:
+            files[f"hello.{arch}"] = _compile(arch, Path(scratch))
+            files[f"hello.{arch}.docker.tar"] = archive.pack(_container(arch, files[f"hello.{arch}"]))
+    return files
+
+
+def _check_compiler() -> None:
+    hint = f"pip install ziglang=={COMPILER}"
+    try:
+        found = metadata.version("ziglang")
+    except metadata.PackageNotFoundError:
+        raise ImageError("the compiler that builds the workload is not installed", hint=hint) from None
+    if found != COMPILER:
+        raise ImageError(f"the workload is built with ziglang {COMPILER}, here is {found}", hint=hint)
+
+
+def _compile(arch: str, scratch: Path) -> bytes:
+    program = scratch / f"hello.{arch}"
+    target = ("-target", f"{arch}-linux-none", f"-mcpu={CPU[arch]}")
+    # Named relative to their folder: the compiler is never told where that is.
+    argv = [sys.executable, "-m", "ziglang", "cc", *target, *FLAGS, *SOURCES, "-o", str(program)]
+    caches = {"ZIG_GLOBAL_CACHE_DIR": str(scratch / "global"), "ZIG_LOCAL_CACHE_DIR": str(scratch / "local")}
+    done = subprocess.run(
+        argv, cwd=HELLO, env={**os.environ, **caches}, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise ImageError(f"hello.{arch} does not compile:\n{done.stderr.rstrip()}", hint=f"correct it in {HELLO}")
+    return program.read_bytes()
+
+
+def _container(arch: str, program: bytes) -> archive.ContainerImage:
+    return archive.ContainerImage(
+        repository="coldstart.local/hello",
+        architecture=arch,
+        files=(archive.File("hello", program, 0o755),),
+        command=("/hello",),
+        ports=(PORT,),
+        user=NOBODY,
+        labels={"coldstart.image": "hello"},
+    )
+
+
+def _verify(files: dict[str, bytes]) -> None:
+    right = expected()
+    for name, data in files.items():
+        if _sha256(data) != right.get(name):
+            raise ImageError(
+                f"{name}: built sha256 {_sha256(data)}, but {SUMS.name} says {right.get(name, 'nothing')}",
+                hint="if its sources were changed on purpose: python -m coldstart.workloads.build --update",
+            )
+
+
+def _place(files: dict[str, bytes], key: str, out: Path) -> None:
+    """The stamp last: a build that was cut short does not look finished."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        _write(out / name, data, 0o644 if name.endswith(".tar") else 0o755)
+    _write(out / STAMP, key.encode(), 0o644)
+
+
+def _write(path: Path, data: bytes, mode: int) -> None:
+    """Whole or not at all, even if two builds run at once."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        try:
+            file.write(data)
+            file.flush()
+            os.chmod(file.name, mode)
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m coldstart.workloads.build", description="Build the workload.")
+    parser.add_argument("--out", type=Path, default=BUILT, help="folder for the files (default: beside the sources)")
+    parser.add_argument("--update", action="store_true", help=f"what comes out is right: write {SUMS.name} anew")
+    options = parser.parse_args()
+    try:
+        paths = build(options.out, update=options.update)
+    except ImageError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    for path in paths:
+        print(f"{path.stat().st_size:>8}  {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,193 @@
+"""Image references: which bytes they mean, and in whose words a wrong one is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from pathlib import Path
+
+import pytest
+
+from coldstart import archive, images
+from coldstart.archive import ContainerImage, File
+from coldstart.errors import ImageError
+from coldstart.workloads import build
+
+X86_64, AARCH64, ARM = 62, 183, 40
+
+
+def elf(machine: int, kind: int = 2) -> bytes:
+    return b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack("<HH", kind, machine) + bytes(44)
+
+
+def container(arch: str) -> bytes:
+    return archive.pack(ContainerImage("example.test/app", arch, (File("app", b"x"),), ("/app",)))
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    (tmp_path / "app").write_bytes(elf(X86_64))
+    (tmp_path / "pi").write_bytes(elf(ARM))
+    (tmp_path / "app.o").write_bytes(elf(X86_64, kind=1))
+    (tmp_path / "app.sh").write_text("#!/bin/sh\n")
+    (tmp_path / "notes.txt").write_text("text\n")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "app.tar").write_bytes(container("aarch64"))
+    return tmp_path
+
+
+@pytest.fixture
+def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As if a build had been done: small files in place of the real ones, and sums to match."""
+    files = {name: container(name.split(".")[1]) if name.endswith(".tar") else b"elf" for name in build.names()}
+    folder = tmp_path / "built"
+    folder.mkdir()
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in files.items())
+    (tmp_path / "SHA256SUMS").write_text(sums)
+    monkeypatch.setattr(build, "BUILT", folder)
+    monkeypatch.setattr(build, "SUMS", tmp_path / "SHA256SUMS")
+    return folder
+
+
+# --- built in ---
+
+
+@pytest.mark.parametrize("arch", build.ARCHITECTURES)
+def test_builtin_program(built: Path, arch: str) -> None:
+    found = images.resolve("hello", packaging="executable", arch=arch, base=Path())
+    assert found.path == built / f"hello.{arch}"
+    assert found.nonce
+    assert found.image.sha256 == hashlib.sha256(b"elf").hexdigest()
+    assert (found.image.name, found.image.size_bytes, found.image.reference) == ("hello", 3, "")
+    assert found.image.env == {"COLDSTART_NONCE": "{nonce}", "COLDSTART_PORT": "{port}"}
+
+
+@pytest.mark.parametrize("arch", build.ARCHITECTURES)
+def test_builtin_container(built: Path, arch: str) -> None:
+    found = images.resolve("hello", packaging="docker-archive", arch=arch, base=Path())
+    assert found.path == built / f"hello.{arch}.docker.tar"
+    assert found.nonce
+    assert found.image.reference == archive.inspect(found.path).tags[0]
+    assert found.image.env == {"COLDSTART_NONCE": "{nonce}"}
+
+
+def test_builtin_wins_over_a_file(built: Path, base: Path) -> None:
+    (base / "hello").write_text("#!/bin/sh\n")
+    assert images.resolve("hello", packaging="executable", arch="x86_64", base=base).nonce
+    assert not images.resolve("./hello", packaging="executable", arch="x86_64", base=base).nonce
+
+
+def test_builtin_for_another_architecture() -> None:
+    with pytest.raises(ImageError, match="built for x86_64 and aarch64, not for armv7l"):
+        images.resolve("hello", packaging="executable", arch="armv7l", base=Path())
+
+
+@pytest.mark.parametrize("state", ["gone", "changed"])
+def test_builtin_is_built_where_it_can_be(built: Path, monkeypatch: pytest.MonkeyPatch, state: str) -> None:
+    path = built / "hello.x86_64"
+    path.unlink() if state == "gone" else path.write_bytes(b"old")
+
+    def stand_in(out: Path) -> list[Path]:
+        (out / "hello.x86_64").write_bytes(b"elf")
+        return []
+
+    monkeypatch.setattr(build, "build", stand_in)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    assert images.resolve("hello", packaging="executable", arch="x86_64", base=Path()).path == path
+    assert path.read_bytes() == b"elf"
+
+
+def test_builtin_is_missing_and_no_compiler(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (built / "hello.x86_64").unlink()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImageError, match="not built") as error:
+        images.resolve("hello", packaging="executable", arch="x86_64", base=Path())
+    assert f"pip install ziglang=={build.COMPILER}" in error.value.hint
+
+
+# --- files and tags ---
+
+
+@pytest.mark.parametrize("reference", ["app", "./app", "app.sh"])
+def test_program(base: Path, reference: str) -> None:
+    found = images.resolve(reference, packaging="executable", arch="x86_64", base=base)
+    assert found.path == base / reference
+    assert found.image.sha256 == hashlib.sha256((base / reference).read_bytes()).hexdigest()
+    assert (found.image.name, found.nonce, found.image.env) == (reference, False, {})
+
+
+def test_absolute_path(base: Path) -> None:
+    found = images.resolve(str(base / "app"), packaging="executable", arch="x86_64", base=Path("/elsewhere"))
+    assert found.path == base / "app"
+
+
+def test_archive(base: Path) -> None:
+    found = images.resolve("app.tar", packaging="docker-archive", arch="aarch64", base=base)
+    assert found.path == base / "app.tar"
+    assert found.image.reference == archive.inspect(base / "app.tar").tags[0]
+    assert found.image.size_bytes == (base / "app.tar").stat().st_size
+
+
+@pytest.mark.parametrize("reference", ["nginx", "nginx:1.27-alpine", "ghcr.io/o/app@sha256:" + "0" * 64])
+def test_tag(base: Path, reference: str) -> None:
+    found = images.resolve(reference, packaging="docker-archive", arch="x86_64", base=base)
+    assert (found.path, found.image.reference, found.image.sha256) == (None, reference, "")
+
+
+def test_none_is_only_a_name(base: Path) -> None:
+    images.check("whatever", "none", base)
+    assert images.resolve("whatever", packaging="none", arch="riscv64", base=base).image.name == "whatever"
+
+
+@pytest.mark.parametrize(
+    ("reference", "packaging", "what"),
+    [
+        ("app", "executable", "a program for x86_64, but the node is aarch64"),
+        ("pi", "executable", "a program for arm, "),
+        ("app.o", "executable", "not a program"),
+        ("notes.txt", "executable", "neither an ELF program nor a script"),
+        ("notes.txt", "docker-archive", "not a tar archive"),
+    ],
+)
+def test_wrong_file(base: Path, reference: str, packaging: str, what: str) -> None:
+    images.check(reference, packaging, base)
+    with pytest.raises(ImageError, match=what) as error:
+        images.resolve(reference, packaging=packaging, arch="aarch64", base=base)
+    assert str(base / reference) in error.value.message
+    assert error.value.hint
+
+
+def test_archive_for_another_architecture(base: Path) -> None:
+    with pytest.raises(ImageError, match="an image for aarch64, but the node is x86_64"):
+        images.resolve("app.tar", packaging="docker-archive", arch="x86_64", base=base)
+
+
+@pytest.mark.parametrize(
+    ("reference", "packaging", "what"),
+    [
+        ("./gone", "executable", "no such file"),
+        ("/gone/app", "docker-archive", "no such file"),
+        ("gone.tar", "docker-archive", "no such file"),
+        ("gone", "executable", "neither a file in .* nor built in"),
+        ("./folder", "docker-archive", "a folder"),
+        ("folder", "executable", "a folder"),
+        ("two words", "docker-archive", "cannot be an engine's tag"),
+        ("--privileged", "docker-archive", "cannot be an engine's tag"),
+        ("", "docker-archive", "a folder|cannot be"),
+    ],
+)
+def test_refused_before_any_node(base: Path, reference: str, packaging: str, what: str) -> None:
+    """`check` knows no architecture, and says the same as `resolve` would."""
+    with pytest.raises(ImageError, match=what) as early:
+        images.check(reference, packaging, base)
+    with pytest.raises(ImageError) as late:
+        images.resolve(reference, packaging=packaging, arch="x86_64", base=base)
+    assert str(early.value) == str(late.value)
+    assert early.value.hint
+
+
+def test_builtins_need_no_check(base: Path) -> None:
+    for name in images.builtin_names():
+        images.check(name, "executable", base)
