@@ -7,7 +7,7 @@ boots that have not arrived are run: a boot arrives once. One node's trouble nev
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,19 +47,23 @@ async def sweep(request: Request, connect: Connect | None = None) -> AsyncIterat
     queue: asyncio.Queue[Event | None] = asyncio.Queue()
     code = bundle.build()
     tasks = [
-        asyncio.create_task(_NodeTask(request, node, connect or local.connect, code, queue.put_nowait).run())
-        for node in request.nodes
+        _NodeTask(request, node, connect or local.connect, code, queue.put_nowait).run() for node in request.nodes
     ]
-    everything = asyncio.gather(*tasks)
-    everything.add_done_callback(lambda _: queue.put_nowait(None))
+    everything = asyncio.create_task(_all(tasks, lambda: queue.put_nowait(None)))
     try:
         while (event := await queue.get()) is not None:
             yield event
         await everything  # a bug in a task is raised here
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        everything.cancel()
+        await asyncio.gather(everything, return_exceptions=True)
+
+
+async def _all(tasks: list[Coroutine[None, None, None]], finished: Callable[[], None]) -> None:
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        finished()
 
 
 async def clean(node: Node, run: str, dead_run: str, *, images: bool) -> tuple[Message, Message]:

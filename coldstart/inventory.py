@@ -50,8 +50,10 @@ def load(path: str | Path) -> Inventory:
     _refuse_folders(document)
     tree = _Tree(document)
     for name, data in document.data.items():
+        if not isinstance(name, str):
+            raise document.refuse((name,), f"{name}: a group's name must be text", "put it in quotes")
         group = _validated(document, _Group, {} if data is None else data, (name,))
-        tree.add_group(str(name), group, (name,))
+        tree.add_group(name, group, (name,))
     nodes = tree.nodes()
     if not nodes:
         raise document.refuse((), "no hosts", "add one below `all: hosts:`")

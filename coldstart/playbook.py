@@ -124,13 +124,8 @@ def _one_of(*known: str) -> AfterValidator:
 
 
 def _with_unit(parse: Callable[[str], int]) -> BeforeValidator:
-    """A bare number comes as one, so that the parser can say what it lacks."""
-
-    def read(value: Any) -> Any:
-        bare = isinstance(value, int | float) and not isinstance(value, bool)
-        return parse(str(value)) if bare or isinstance(value, str) else value
-
-    return BeforeValidator(read)
+    """Numbers and the like go to the parser as text: it says what they lack."""
+    return BeforeValidator(lambda value: parse("" if value is None else str(value)))
 
 
 def _name(value: str) -> str:

@@ -8,7 +8,7 @@ Typing is YAML 1.2's: only true and false are booleans, dates stay text. Ansible
 off are booleans too. Here they stay the words they are, so that `console: off` can be one of `on|off|...`; where a
 boolean is wanted, readers pass the word through `as_bool`. A variable nobody reads keeps the word.
 
-Limits: 4 MiB, a depth of 60, and 200,000 values once aliases are expanded (a few lines of aliases of aliases make
+Limits: 4 MiB, a depth of 60, and 100,000 values once aliases are expanded (a few lines of aliases of aliases make
 billions). Messages for pydantic's errors are made here from their plain dictionaries, without importing pydantic.
 """
 
@@ -32,7 +32,7 @@ Loc = tuple[str | int, ...]
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 60
-MAX_VALUES = 200_000
+MAX_VALUES = 100_000
 _TEMPLATES = ("{{", "{%")
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _STANDARD = "tag:yaml.org,2002:"

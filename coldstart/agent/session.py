@@ -4,7 +4,7 @@
                     ^              |
                     +-- prepare ---+        (what is prepared after ARM was not warmed: arm again)
 
-`offer`, `chunk` and `clean` are taken in `open` and `armed`, `bye` in any state. Whatever is malformed or comes at the
+`offer`, `chunk` and `clean` are taken in `open` and `armed`. Whatever is malformed or comes at the
 wrong time ends the session with one `fault` that says so: a controller of the same version never sends it.
 """
 
@@ -73,12 +73,12 @@ Action = Union[Greet, Offer, Chunk, Prepare, Arm, Loop, Clean, End]
 Reply = Tuple[str, Dict[str, Any]]
 
 _ALLOWED = {
-    "new": ("hello", "bye"),
-    "open": ("offer", "chunk", "prepare", "arm", "clean", "bye"),
-    "armed": ("offer", "chunk", "prepare", "arm", "loop", "clean", "bye"),
+    "new": ("hello",),
+    "open": ("offer", "chunk", "prepare", "arm", "clean"),
+    "armed": ("offer", "chunk", "prepare", "arm", "loop", "clean"),
     "ended": (),
 }
-_NEXT_STATE = {"hello": "open", "prepare": "open", "arm": "armed", "bye": "ended"}
+_NEXT_STATE = {"hello": "open", "prepare": "open", "arm": "armed"}
 
 
 class Session:
@@ -167,5 +167,4 @@ _READ: Dict[str, Callable[[Message], Action]] = {
     "arm": lambda _: Arm(),
     "loop": _loop,
     "clean": lambda message: Clean(_text(message, "run"), _typed(message, "images", bool)),
-    "bye": lambda _: End(),
 }

@@ -70,6 +70,8 @@ class Watchdog:
                 self._send("pong", id=message.get("id"), **_clocks())
             elif message["type"] == "hello" and self._child is None:
                 self._begin(message)
+            elif message["type"] == "bye":
+                self._ending = True  # not relayed: in the middle of a wave the measurer would not read it
             elif self._child:
                 self._child.tell(message)
 

@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import platform
-import re
 import select
 import shutil
 import signal
@@ -18,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ pytestmark = pytest.mark.live
 PATIENCE_SECONDS = 10.0
 SOCKET = Path("/var/run/docker.sock")
 BODY = "Serverless Unikernels!\n"
+# ppoll, nanosleep, clock_nanosleep: by the host's numbers, for emulated programs, too.
+SLEEPING = {"x86_64": ("271", "35", "230"), "aarch64": ("73", "101", "115")}
 GET = b"GET / HTTP/1.1\r\nHost: hello\r\n\r\n"
 
 
@@ -68,6 +70,11 @@ class Hello:
     def wait_for_state(self, states: str) -> None:
         stat = Path(f"/proc/{self.process.pid}/stat")
         wait_until(lambda: stat.read_text().rpartition(") ")[2][0] in states)
+
+    def wait_for_sleep(self) -> None:
+        """Until it does what `deaf` and `delay` do; its state alone would not tell it from an emulator's start."""
+        call = Path(f"/proc/{self.process.pid}/syscall")
+        wait_until(lambda: call.read_text().split()[0] in SLEEPING[platform.machine()])
 
 
 def everything(connection: socket.socket) -> bytes:
@@ -116,7 +123,8 @@ def start(built: Path, arch: str) -> Start:
 
     @contextmanager
     def start(*, ready: bool = True, **env: str) -> Iterator[Hello]:
-        port = int(env.setdefault("COLDSTART_PORT", str(free_port()))) if env.get("COLDSTART_PORT") != "x" else 0
+        port = free_port()
+        env = {"COLDSTART_PORT": str(port), **env}
         with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             try:
                 hello = Hello(process, port)
@@ -226,14 +234,9 @@ def test_interruption(start: Start, arch: str, begun: bytes) -> None:
 def test_signals_end_it(start: Start, number: signal.Signals, fault: str) -> None:
     with start(ready=fault in ("", "mute"), COLDSTART_FAULT=fault) as hello:
         if fault not in ("", "mute"):
-            wait_until(lambda: handles(hello.process.pid, number))
+            hello.wait_for_sleep()
         hello.process.send_signal(number)
         assert hello.process.wait(PATIENCE_SECONDS) == 0
-
-
-def handles(pid: int, number: signal.Signals) -> bool:
-    caught = re.search(r"^SigCgt:\s*(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    return caught is not None and bool(int(caught[1], 16) >> (number - 1) & 1)
 
 
 def test_port_in_use(start: Start) -> None:
@@ -265,16 +268,10 @@ def test_fault_delay(start: Start, arch: str) -> None:
 
 def test_fault_deaf(start: Start) -> None:
     with start(ready=False, COLDSTART_FAULT="deaf") as hello:
-        wait_until(lambda: handles(hello.process.pid, signal.SIGPIPE) or ignores_pipe(hello.process.pid))
-        hello.wait_for_state("S")
+        hello.wait_for_sleep()
         with pytest.raises(ConnectionRefusedError):
             hello.connect()
         assert hello.process.poll() is None
-
-
-def ignores_pipe(pid: int) -> bool:
-    ignored = re.search(r"^SigIgn:\s*(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    return ignored is not None and bool(int(ignored[1], 16) >> (signal.SIGPIPE - 1) & 1)
 
 
 def test_fault_mute(start: Start) -> None:
@@ -333,7 +330,7 @@ def test_starts_on_kernels_with_large_pages(built: Path, name: str) -> None:
     headers = [struct.unpack_from("<IIQQQQQQ", data, at + 56 * index) for index in range(count)]
     page = 0x10000 if name == "aarch64" else 0x1000
     loads = [(start // page, (start + size - 1) // page) for kind, _, _, start, _, _, size, _ in headers if kind == 1]
-    assert all(last < first for (_, last), (first, _) in zip(loads, loads[1:], strict=False))
+    assert all(last < first for (_, last), (first, _) in pairwise(loads))
 
 
 # --- in an engine ---

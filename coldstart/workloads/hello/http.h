@@ -5,7 +5,7 @@
 
 enum {
     HTTP_MAX_REQUEST = 2048,
-    HTTP_MAX_REPLY = 512, /* the longest answer, with the longest nonce, has 337 bytes */
+    HTTP_MAX_REPLY = 512, /* the longest answer, with the longest nonce, has 260 bytes */
     HTTP_MAX_NONCE = 64,
 };
 
