@@ -1,7 +1,7 @@
 """The agent as one deterministic zip, and the command that runs it from memory. Pure.
 
-The zip goes over the new process's stdin, so that no named file is left on the node: a first stage of a few lines, given
-as `-c`, reads exactly its length into a memory file and imports from there.
+The zip goes over the new process's stdin, so that no named file is left on the node: a first stage of a few lines,
+given as `-c`, reads exactly its length into a memory file and imports from there.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import hashlib
 import importlib.resources
 import io
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
-from typing import Iterator
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can say
 

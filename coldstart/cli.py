@@ -153,7 +153,7 @@ def export(run: str, store: Path | None, format_: str) -> None:
 @click.option("--all", "everything", is_flag=True, help="What any dead run has left (the default).")
 @click.option("--images", is_flag=True, help="Also the images that were pushed to the nodes.")
 def clean(inventory: str, limit: str | None, run: str | None, *, everything: bool, images: bool) -> None:
-    """Remove what runs that were killed have left on the nodes: only what bears our mark. A running sweep is refused."""
+    """Remove what killed runs have left on the nodes: only what bears our mark. A running sweep is refused."""
     from coldstart import sweeping
 
     if run and everything:
@@ -170,10 +170,13 @@ def images() -> None:
 @images.command("list")
 def images_list() -> None:
     """List them, with what they are for."""
-    from coldstart import images as known
+    from coldstart.images import builtin_names
+    from coldstart.workloads import build
 
-    for line in known.listing():
-        click.echo(line)
+    for name in builtin_names():
+        for file in build.names():
+            if file.startswith(f"{name}."):
+                click.echo(build.BUILT / file)
 
 
 @images.command("build")
@@ -210,7 +213,9 @@ def _print_plan(what: Plan, format_: str) -> None:
     from coldstart.report import planned
 
     estimate_ns = sweeping.estimate_ns(what)
-    _print(planned.as_json(what, estimate_ns) if format_ == "json" else planned.as_table(what, estimate_ns, width=_width()))
+    _print(
+        planned.as_json(what, estimate_ns) if format_ == "json" else planned.as_table(what, estimate_ns, width=_width())
+    )
 
 
 def _width() -> int | None:

@@ -7,7 +7,7 @@ boots that have not arrived are run: a boot arrives once. One node's trouble nev
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import tenacity
 
 from coldstart import bundle, images, local
 from coldstart.agent import runtimes
-from coldstart.agent.records import Boot, Order, Ready, from_json, to_json
+from coldstart.agent.records import Boot, Order, from_json, to_json
 from coldstart.agent.wire import Message
 from coldstart.errors import ColdstartError, ImageError, ProtocolError
 from coldstart.events import BootDone, Event, LinkLost, NodeDone, NodeUp, Skipped, TargetReady
@@ -42,13 +42,11 @@ class Request:
     done: frozenset[tuple[int, int]] = field(default_factory=frozenset)
 
 
-async def sweep(request: Request, connect: Connect | None = None) -> AsyncIterator[Event]:
+async def sweep(request: Request, connect: Connect | None = None) -> AsyncGenerator[Event, None]:
     """Run it on all nodes at once. Closing the iterator early ends every node in order."""
     queue: asyncio.Queue[Event | None] = asyncio.Queue()
     code = bundle.build()
-    tasks = [
-        _NodeTask(request, node, connect or local.connect, code, queue.put_nowait).run() for node in request.nodes
-    ]
+    tasks = [_NodeTask(request, node, connect or local.connect, code, queue.put_nowait).run() for node in request.nodes]
     everything = asyncio.create_task(_all(tasks, lambda: queue.put_nowait(None)))
     try:
         while (event := await queue.get()) is not None:

@@ -235,9 +235,11 @@ class _Tree:
 
     def _add_host(self, host: str, data: dict[str | int, Any] | None, group: str, loc: Loc) -> None:
         if "[" in host:
-            raise self._document.refuse(loc, f"{host}: host ranges are not read by this version", "write each host")
+            raise self._document.refuse(loc, f"{host!r}: host ranges are not read by this version", "write each host")
         if ":" in host:
-            raise self._document.refuse(loc, f"{host}: not a host name", "write ansible_host and ansible_port below it")
+            raise self._document.refuse(
+                loc, f"{host!r}: not a host name", "write ansible_host and ansible_port below it"
+            )
         self._name("host", host, loc)
         self._direct[host].add(group)
         self._host_vars[host] |= self._vars(data, loc)

@@ -1,7 +1,7 @@
 """One conversation with one node, over any byte stream: messages, heartbeats, and the moment it must be given up.
 
-A `Link` is the stream (`local.py` makes one; SSH will). The watchdog on the other side ends its run when it hears nothing
-for 15 s, so this side pings every PING_S and in turn gives up when it hears nothing for SILENCE_S.
+A `Link` is the stream; `local.py` makes one. The watchdog on the other side ends its run when it hears nothing for
+15 s, so this side pings every PING_S and in turn gives up when it hears nothing for SILENCE_S.
 """
 
 from __future__ import annotations

@@ -209,4 +209,3 @@ class _Stop:
         self.signal = number
         print("coldstart: ending in order; once more to leave at once", file=sys.stderr, flush=True)
         task.cancel()
-

@@ -74,7 +74,7 @@ class Document:
         """pydantic's errors about the data at `at` as one error: the first in the file."""
         readings = [_reading(error, at) for error in errors]
         loc, message, hint = min(readings, key=lambda reading: self.line(reading[0]))
-        name = ".".join(str(part) for part in loc)
+        name = ".".join(part if str(part).isprintable() else repr(part) for part in map(str, loc))
         return self.refuse(loc, f"{name}: {message}" if name else message, hint)
 
 
@@ -156,7 +156,7 @@ def _reading(error: Mapping[str, Any], at: Loc) -> tuple[Loc, str, str]:
 
 
 def _shown(value: Any) -> str:
-    return "a mapping" if isinstance(value, dict) else "a list" if isinstance(value, list) else repr(value)
+    return "a mapping" if isinstance(value, dict) else "a list" if isinstance(value, list) else f"{value!r:.80}"
 
 
 def _quoting(error: Mapping[str, Any]) -> str:
@@ -261,7 +261,9 @@ class _Reader:
         try:
             value = read(node.value)
         except ValueError:
-            raise self._refuse(node, f"{node.value!r:.60} is not a number", "put it in quotes if it is text") from None
+            raise self._refuse(
+                node, f"{node.value!r:.60} is not a number of 64 bits", "put it in quotes if it is text"
+            ) from None
         if isinstance(value, str):
             self._check_text(node, value)
         return value
@@ -297,10 +299,10 @@ class _Reader:
 
 def _integer(text: str) -> int:
     digits = text.replace("_", "")
-    try:
-        return int(digits)
-    except ValueError:
-        return int(digits, 0)  # 0x1f, 0o17, 0b1
+    number = int(digits, 0 if digits.lstrip("+-").startswith(("0x", "0o", "0b")) else 10)
+    if number.bit_length() > 63:  # neither the link nor the store takes more; nor can Python print very large ones
+        raise ValueError(text)
+    return number
 
 
 def _float(text: str) -> float:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gc
 import secrets
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Callable, Dict, Iterable, Mapping, Optional
+from typing import Callable
 
 from coldstart.agent import pagecache
 from coldstart.agent.clock import Clock, MonotonicClock, sleep_until
@@ -19,7 +20,7 @@ from coldstart.agent.stopwatch import Cancelled, OneBoot, Prey, Stopwatch
 class BootLoop:
     """Does boots, one at a time. cancel: a descriptor that becomes readable when the sweep must end."""
 
-    def __init__(self, cancel: int, clock: Optional[Clock] = None) -> None:
+    def __init__(self, cancel: int, clock: Clock | None = None) -> None:
         self._cancel = cancel
         self._clock = clock or MonotonicClock()
         # One lasting thread: PR_SET_PDEATHSIG follows the thread that forked, not the process.
@@ -34,7 +35,7 @@ class BootLoop:
 
     def run(self, orders: Iterable[Order], targets: Mapping[str, Prey], report: Callable[[Boot], None]) -> None:
         """All boots in order; each is reported before the next begins. Cancelled leaves nothing running."""
-        ends_ns: Dict[Clock, int] = {}
+        ends_ns: dict[Clock, int] = {}
         for order in orders:
             prey = targets[order.target]
             clock = self._clock_of(prey)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from typing import List, Mapping
+from collections.abc import Mapping
 
 
 class BadContent(Exception):
@@ -56,7 +56,7 @@ class Cache:
         os.rename(part, os.path.join(self._path, sha256))
         return True
 
-    def empty(self) -> List[str]:
+    def empty(self) -> list[str]:
         """Remove every blob; say which."""
         names = [name for name in os.listdir(self._path) if len(name.partition(".")[0]) == 64]
         for name in names:

@@ -7,7 +7,6 @@ very boot: a leftover instance, a proxy's error page or a captive portal must ne
 from __future__ import annotations
 
 import re
-from typing import Optional, Tuple, Union
 
 from coldstart.agent.records import Ready
 from coldstart.agent.runtimes import Handle, Place
@@ -23,10 +22,11 @@ class HttpCheck:
         self._nonce = place.nonce.encode()
         host = f"{place.address}:{place.port}"
         self.request = (
-            f"GET {ready.path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: coldstart\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+            f"GET {ready.path} HTTP/1.1\r\nHost: {host}\r\n"
+            "User-Agent: coldstart\r\nAccept: */*\r\nConnection: close\r\n\r\n"
         ).encode()
 
-    def verdict(self, answer: bytes, *, ended: bool) -> Optional[bool]:
+    def verdict(self, answer: bytes, *, ended: bool) -> bool | None:
         """True: valid; False: never will be; None: more is needed. ended: the peer has closed."""
         head, found, body = answer.partition(b"\r\n\r\n")
         if not found:
@@ -45,12 +45,12 @@ class HttpCheck:
         return not self._ready.nonce or self._nonce in _header(head, b"x-coldstart-nonce")
 
 
-def _header(head: bytes, name: bytes) -> Tuple[bytes, ...]:
+def _header(head: bytes, name: bytes) -> tuple[bytes, ...]:
     pairs = (line.partition(b":") for line in head.split(b"\r\n")[1:])
     return tuple(value.strip() for key, _, value in pairs if key.strip().lower() == name)
 
 
-def _content_length(head: bytes) -> Union[int, float]:
+def _content_length(head: bytes) -> int | float:
     values = _header(head, b"content-length")
     return int(values[0]) if values and values[0].isdigit() else float("inf")
 
@@ -61,7 +61,7 @@ class OutputCheck:
     def __init__(self, pattern: str) -> None:
         self._pattern = re.compile(pattern, re.MULTILINE)
 
-    def verdict(self, handle: Handle) -> Optional[bool]:
+    def verdict(self, handle: Handle) -> bool | None:
         return True if self._pattern.search(handle.output()) else None
 
 
@@ -71,6 +71,6 @@ class ExitCheck:
     def __init__(self, code: int) -> None:
         self._code = code
 
-    def verdict(self, handle: Handle) -> Optional[bool]:
+    def verdict(self, handle: Handle) -> bool | None:
         code = handle.exit_code()
         return None if code is None else code == self._code

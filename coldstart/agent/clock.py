@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import select
 import time
-from typing import List, Mapping, Protocol
+from collections.abc import Mapping
+from typing import Protocol
 
 SPIN_NS = 200_000  # at most this long; sleeping alone would be late by the timer's slack and a scheduling latency
 
@@ -15,7 +16,7 @@ SPIN_NS = 200_000  # at most this long; sleeping alone would be late by the time
 class Clock(Protocol):
     def now_ns(self) -> int: ...
 
-    def wait(self, interest: Mapping[int, str], until_ns: int) -> List[int]:
+    def wait(self, interest: Mapping[int, str], until_ns: int) -> list[int]:
         """Descriptors of `interest` ("r" or "w") that are ready; none once it is `until_ns`."""
 
 
@@ -25,7 +26,7 @@ class MonotonicClock:
     def now_ns(self) -> int:
         return time.monotonic_ns()
 
-    def wait(self, interest: Mapping[int, str], until_ns: int) -> List[int]:
+    def wait(self, interest: Mapping[int, str], until_ns: int) -> list[int]:
         readers = [fd for fd, want in interest.items() if want == "r"]
         writers = [fd for fd, want in interest.items() if want == "w"]
         left_s = max(0, until_ns - time.monotonic_ns()) / 1e9

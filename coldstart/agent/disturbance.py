@@ -7,7 +7,6 @@ machine slept (CLOCK_BOOTTIME counts meanwhile, CLOCK_MONOTONIC does not).
 from __future__ import annotations
 
 import time
-from typing import List, Tuple
 
 from coldstart.agent import facts
 
@@ -21,7 +20,7 @@ class Disturbance:
     def __init__(self) -> None:
         self._began = (time.monotonic_ns(), _suspended_ns(), facts.steal_ticks())
 
-    def flags(self) -> Tuple[str, ...]:
+    def flags(self) -> tuple[str, ...]:
         """`disturbed:...` for everything that was noticed."""
         began_ns, suspended_ns, steal = self._began
         return judge(
@@ -31,9 +30,9 @@ class Disturbance:
         )
 
 
-def judge(*, lasted_ns: int, stolen_ns: int, slept_ns: int) -> Tuple[str, ...]:
+def judge(*, lasted_ns: int, stolen_ns: int, slept_ns: int) -> tuple[str, ...]:
     """Which of it is worth a flag."""
-    found: List[str] = []
+    found: list[str] = []
     if stolen_ns > STEAL_SHARE * lasted_ns:
         found.append("disturbed:steal")
     if slept_ns > TICK_NS:

@@ -11,7 +11,8 @@ import json
 import os
 import socket
 import urllib.parse
-from typing import Any, BinaryIO, Dict, Mapping, Optional, Tuple, Union
+from collections.abc import Mapping
+from typing import Any, BinaryIO
 
 NEWEST = (1, 47)
 OLDEST = (1, 40)  # nothing older has all the calls used here
@@ -33,20 +34,18 @@ class Engine:
         self._path = socket_path
         self._prefix = f"/v{version}" if version else ""
         self._timeout_s = timeout_s
-        self._connection: Optional[_UnixConnection] = None
+        self._connection: _UnixConnection | None = None
 
-    def call(
-        self, method: str, path: str, body: Optional[Mapping[str, Any]] = None, **query: Union[str, int]
-    ) -> Any:
+    def call(self, method: str, path: str, body: Mapping[str, Any] | None = None, **query: str | int) -> Any:
         """The decoded JSON answer, None for an empty one; ApiError for a refusal."""
         raw = None if body is None else json.dumps(body).encode()
         return _decoded(self._request(method, path, raw, "application/json", query))
 
-    def upload(self, path: str, file: BinaryIO, **query: Union[str, int]) -> str:
+    def upload(self, path: str, file: BinaryIO, **query: str | int) -> str:
         """POST a tar; the engine's answer as text (it may be a stream of JSON objects)."""
         return self._request("POST", path, file, "application/x-tar", query).decode("utf-8", "replace")
 
-    def text(self, path: str, **query: Union[str, int]) -> bytes:
+    def text(self, path: str, **query: str | int) -> bytes:
         """GET whatever it is."""
         return self._request("GET", path, None, "application/json", query)
 
@@ -123,7 +122,7 @@ def negotiated(version: Mapping[str, Any]) -> str:
     return f"{newest[0]}.{newest[1]}"
 
 
-def _numbers(text: str) -> Tuple[int, int]:
+def _numbers(text: str) -> tuple[int, int]:
     major, _, minor = text.partition(".")
     return int(major), int(minor)
 
@@ -137,7 +136,7 @@ def _decoded(data: bytes) -> Any:
 
 def _message(data: bytes) -> str:
     try:
-        answer: Dict[str, Any] = json.loads(data)
+        answer: dict[str, Any] = json.loads(data)
         return str(answer.get("message", ""))
     except (ValueError, AttributeError):
         return data[:200].decode("utf-8", "replace")

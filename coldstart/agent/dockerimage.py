@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, List, Mapping, Tuple
+from collections.abc import Mapping
+from typing import Any
 
 from coldstart.agent.dockerapi import ApiError, Engine
 from coldstart.agent.records import Image
 
 
 def load(engine: Engine, image: Image, file: str) -> str:
-    """The engine's id of the image: of what `file` holds, loaded unless its tag is there, or of a tag the engine has."""
+    """The engine's id of the image: of what `file` holds, loaded unless it is there, or of a tag the engine has."""
     if not file:
         return _id_of(engine, image.reference)
     if image.reference.startswith("coldstart.local/"):  # the tag names the content: it need not be loaded again
@@ -33,7 +34,7 @@ def loaded_reference(answer: str) -> str:
     return str(loaded[-1])
 
 
-def layer_files(details: Mapping[str, Any]) -> Tuple[Tuple[str, ...], str]:
+def layer_files(details: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
     """Every file of the image's layers, and why they are not known if they are not."""
     driver = details.get("GraphDriver") or {}
     data = driver.get("Data") or {}
@@ -45,7 +46,7 @@ def layer_files(details: Mapping[str, Any]) -> Tuple[Tuple[str, ...], str]:
     return tuple(path for folder in folders for path in _regular_files(folder)), ""
 
 
-def _regular_files(folder: str) -> List[str]:
+def _regular_files(folder: str) -> list[str]:
     paths = [os.path.join(root, name) for root, _, names in os.walk(folder) for name in names]
     return [path for path in paths if os.path.isfile(path) and not os.path.islink(path)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import struct
-from typing import List, Optional, Sequence
+from collections.abc import Sequence
 
 from coldstart.agent import resources
 from coldstart.agent.dockerapi import ApiError, Engine
@@ -46,9 +46,9 @@ class Container:
         names = os.listdir(ports) if os.path.isdir(ports) else []
         return [name for name in names if number and _bytes(f"{ports}/{name}/port_no").strip() == b"0x%x" % number]
 
-    def exit_code(self) -> Optional[int]:
+    def exit_code(self) -> int | None:
         if not self._answer:
-            self._wait.setblocking(False)
+            self._wait.settimeout(0)
             try:
                 self._answer = self._wait.recv(65536)
             except BlockingIOError:
@@ -63,7 +63,7 @@ class Container:
             return ""  # a log driver that cannot be read back
         return demultiplexed(raw).decode("utf-8", "replace")[-OUTPUT_BYTES:]
 
-    def remains(self) -> List[str]:
+    def remains(self) -> list[str]:
         return []
 
     def end(self) -> None:
@@ -91,7 +91,7 @@ def port_of(table: bytes, mac: str) -> int:
     return 0
 
 
-def _members(cgroup: str, container: str) -> List[int]:
+def _members(cgroup: str, container: str) -> list[int]:
     """Pids in the container's own group; an engine may put it beside others."""
     if container not in cgroup:
         return []

@@ -11,8 +11,9 @@ import ipaddress
 import json
 import os
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterator, List
+from typing import Any
 
 from coldstart.agent import netlink
 from coldstart.agent.dockerapi import ApiError, Engine
@@ -63,7 +64,7 @@ def create(engine: Engine, run: str, label: str) -> Network:
     raise refusal
 
 
-def candidates(run: str, routes: List[ipaddress.IPv4Network], limit: int = 16) -> Iterator[ipaddress.IPv4Network]:
+def candidates(run: str, routes: list[ipaddress.IPv4Network], limit: int = 16) -> Iterator[ipaddress.IPv4Network]:
     """Subnets nobody routes, in an order that differs from run to run."""
     start = int(hashlib.sha256(run.encode()).hexdigest()[:8], 16)
     for pool in _POOLS:
@@ -73,7 +74,7 @@ def candidates(run: str, routes: List[ipaddress.IPv4Network], limit: int = 16) -
         yield from free[:limit]
 
 
-def parse_routes(text: str) -> List[ipaddress.IPv4Network]:
+def parse_routes(text: str) -> list[ipaddress.IPv4Network]:
     """Every route but the default one, of the text of /proc/net/route (hexadecimal, in the host's byte order)."""
     rows = [line.split() for line in text.splitlines()[1:]]
     routes = [(_address(row[1]), _address(row[7])) for row in rows if len(row) > 7]
@@ -95,7 +96,7 @@ def may_add_neighbours(network: Network) -> bool:
     return True
 
 
-def remove_marked(engine: Engine, label: str, run: str, *, but: str) -> List[str]:
+def remove_marked(engine: Engine, label: str, run: str, *, but: str) -> list[str]:
     """Remove containers and networks that bear `run` in `label`; if `run` is empty, those of any run but `but`."""
     wanted = {"label": [f"{label}={run}" if run else label]}
     removed = []
@@ -113,17 +114,17 @@ def remove_marked(engine: Engine, label: str, run: str, *, but: str) -> List[str
 def _delete(engine: Engine, path: str, **query: str) -> None:
     """Gone already is as good."""
     try:
-        engine.call("DELETE", path, **query)
+        engine.call("DELETE", path, None, **query)
     except ApiError as error:
         if error.status not in (404, 409):  # 409: its removal is under way
             raise
 
 
-def _listed(engine: Engine, path: str, filters: Dict[str, List[str]], **query: str) -> List[Dict[str, Any]]:
-    return engine.call("GET", path, filters=json.dumps(filters), **query) or []
+def _listed(engine: Engine, path: str, filters: dict[str, list[str]], **query: str) -> list[dict[str, Any]]:
+    return engine.call("GET", path, None, filters=json.dumps(filters), **query) or []
 
 
-def _body(name: str, bridge: str, subnet: ipaddress.IPv4Network, labels: Dict[str, str]) -> Dict[str, Any]:
+def _body(name: str, bridge: str, subnet: ipaddress.IPv4Network, labels: dict[str, str]) -> dict[str, Any]:
     return {
         "Name": name,
         "CheckDuplicate": True,

@@ -13,7 +13,6 @@ import signal
 import socket
 import subprocess
 import time
-from typing import List
 
 from coldstart.agent import spawn
 from coldstart.agent.runtimes import Unavailable
@@ -47,7 +46,7 @@ def borrow(run: str, socket_path: str, log_path: str) -> None:
     _start(dockerd, run, socket_path, log_path)
 
 
-def give_back(run: str, but: str) -> List[str]:
+def give_back(run: str, but: str) -> list[str]:
     """Stop the engines borrowed for `run` ('': for any run but `but`), and wait for their end."""
     stopped = []
     for pid in spawn.marked(MARK, run, but=but):

@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import re
-import sys
-from typing import Dict, Optional, Tuple
 
 
-def facts() -> Dict[str, str]:
+def facts() -> dict[str, str]:
     """The node's fingerprint, as texts; what cannot be read is absent."""
     found = {
         "arch": platform.machine(),
         "kernel": platform.release(),
-        "python": "%d.%d.%d" % sys.version_info[:3],
+        "python": platform.python_version(),
         "cpus": str(len(os.sched_getaffinity(0))),
         "cpu_model": parse_cpu_model(_read("/proc/cpuinfo")),
         "memory_bytes": parse_memory_bytes(_read("/proc/meminfo")),
@@ -37,7 +35,7 @@ def parse_cpu_model(text: str) -> str:
     return ""
 
 
-def parse_cpu_flags(text: str) -> Tuple[str, ...]:
+def parse_cpu_flags(text: str) -> tuple[str, ...]:
     """The first processor's feature flags."""
     match = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
     return tuple(match.group(1).split()) if match else ()
@@ -55,7 +53,7 @@ def parse_os_name(text: str) -> str:
     return match.group(1).strip().strip("\"'") if match else ""
 
 
-def parse_steal_ticks(text: str) -> Optional[int]:
+def parse_steal_ticks(text: str) -> int | None:
     """Clock ticks all CPUs together were stolen by the hypervisor, of the text of /proc/stat."""
     match = re.match(r"cpu\s+(.+)$", text, re.MULTILINE)
     fields = match.group(1).split() if match else []

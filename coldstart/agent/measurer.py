@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import traceback
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable
 
 from coldstart.agent import cache as caches
 from coldstart.agent import facts, pagecache, runtimes, session, spawn
@@ -33,9 +33,9 @@ class Measurer:
         self._session = session.Session()
         self._context = Context("", "")
         self._cache = caches.Cache("")
-        self._sizes: Dict[str, int] = {}
-        self._runtimes: Dict[str, Any] = {}  # by runtime name: one that was checked; used to clean up
-        self._prey: Dict[str, Prey] = {}
+        self._sizes: dict[str, int] = {}
+        self._runtimes: dict[str, Any] = {}  # by runtime name: one that was checked; used to clean up
+        self._prey: dict[str, Prey] = {}
         self._loop = BootLoop(cancel)
 
     def serve(self) -> None:
@@ -54,10 +54,10 @@ class Measurer:
         except OSError:
             pass  # the watchdog is gone; the clean-up must go on all the same
 
-    def clean(self, run: str) -> Dict[str, List[str]]:
+    def clean(self, run: str) -> dict[str, list[str]]:
         """Remove what bears the mark of `run` ('': of any dead run), in every runtime that this node may have."""
-        removed: List[str] = []
-        failed: List[str] = []
+        removed: list[str] = []
+        failed: list[str] = []
         for name in runtimes.names():
             try:
                 removed += self._any(name).clean(run)
@@ -68,7 +68,7 @@ class Measurer:
     def _serve(self) -> None:
         decoder = Decoder()
         while self._session.state != "ended":
-            ready, _, _ = select.select([self._stream, self._cancel], [], [])
+            ready, _, _ = select.select([self._stream.fileno(), self._cancel], [], [])
             if self._cancel in ready:
                 return
             data = self._stream.recv(1 << 16)
@@ -119,7 +119,7 @@ class Measurer:
             facts=found,
         )
 
-    def _prepared(self, action: session.Prepare) -> "tuple[Prey, Dict[str, str]]":
+    def _prepared(self, action: session.Prepare) -> tuple[Prey, dict[str, str]]:
         try:
             module = runtimes.load(action.runtime)
             options = dict(action.options)
@@ -163,7 +163,7 @@ class Measurer:
         module = runtimes.load(name)
         return self._runtimes.get(name) or module.Runtime(module.Options(), self._context)
 
-    _do: Dict[type, Callable[["Measurer", Any], None]] = {
+    _do: dict[type, Callable[[Measurer, Any], None]] = {
         session.Greet: _greet,
         session.Offer: _offer,
         session.Chunk: _chunk,
@@ -190,17 +190,15 @@ def main(stream: socket.socket) -> int:
     except WireError as error:
         measurer.send("fault", text=str(error))
         return 1
-    except Exception:  # the agent's outermost loop: whatever it was, the controller must hear of it
+    except Exception:  # noqa: BLE001 - the agent's outermost loop: whatever it was, the controller must hear of it
         measurer.send("fault", text=traceback.format_exc(limit=-3)[-2000:])
         return 1
     return 0
 
 
-def cleaner(run: str, settings: Optional[Dict[str, str]] = None) -> List[str]:
+def cleaner(run: str, settings: dict[str, str] | None = None) -> list[str]:
     """For the watchdog, when the measurer is no more: what it can still remove; returns what it could not."""
     ours, _ = socket.socketpair()
     measurer = Measurer(ours, -1)
     measurer._context = Context(run, caches.folder(os.environ), settings or {})
     return measurer.clean(run)["failed"]
-
-

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-from typing import Dict, Sequence
+from collections.abc import Sequence
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _READ_BYTES = 1 << 20
@@ -80,7 +80,7 @@ def _resident_pages(mapping: mmap.mmap, length: int) -> int:
     return sum(byte & 1 for byte in vector)
 
 
-def make(start: str, files: Sequence[str]) -> Dict[str, int]:
+def make(start: str, files: Sequence[str]) -> dict[str, int]:
     """Evict the files for a `page-cold` start, fill the cache with them for any other.
 
     Returns bytes: `files` (all of them), `before` (resident as found), `start` (resident now).

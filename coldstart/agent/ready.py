@@ -12,8 +12,9 @@ from __future__ import annotations
 import errno
 import select
 import socket
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Callable, Dict, Iterator, List, Mapping, Optional, Protocol, Union
+from typing import Callable, Protocol
 
 from coldstart.agent.checks import ExitCheck, HttpCheck, OutputCheck
 from coldstart.agent.records import Ready
@@ -22,7 +23,7 @@ from coldstart.agent.runtimes import Handle, Place
 CAP = 32
 KEEP = 8
 
-Wait = Callable[[Mapping[int, str]], List[int]]  # {fd: "r" or "w"} -> those that are; none: the round is over
+Wait = Callable[[Mapping[int, str]], list[int]]  # {fd: "r" or "w"} -> those that are; none: the round is over
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Seen:
 
 
 class Probe(Protocol):
-    def round(self, wait: Wait, handle: Optional[Handle]) -> Iterator[Seen]: ...
+    def round(self, wait: Wait, handle: Handle | None) -> Iterator[Seen]: ...
 
     def waiting(self) -> bool:
         """Whether an answer is due on an open connection, so that new ones are less urgent."""
@@ -64,17 +65,17 @@ class _Flight:
 class NetworkProbe:
     """TCP, and HTTP over it if `check` is given."""
 
-    def __init__(self, place: Place, check: Optional[HttpCheck]) -> None:
+    def __init__(self, place: Place, check: HttpCheck | None) -> None:
         self._address = (place.address, place.port)
         self._check = check
-        self._flights: Dict[int, _Flight] = {}  # by descriptor, the oldest first
+        self._flights: dict[int, _Flight] = {}  # by descriptor, the oldest first
         self._epoll = select.epoll()  # a round costs the same however many connections are open
         self._opened = 0
 
     def waiting(self) -> bool:
         return any(flight.connected for flight in self._flights.values())
 
-    def round(self, wait: Wait, handle: Optional[Handle]) -> Iterator[Seen]:
+    def round(self, wait: Wait, handle: Handle | None) -> Iterator[Seen]:
         yield from self._open()
         while wait({self._epoll.fileno(): "r"}):
             for fd, _ in self._epoll.poll(0):
@@ -139,14 +140,14 @@ class NetworkProbe:
 class InstanceProbe:
     """Looks at the instance itself instead of its network; nothing is seen before `start` has returned."""
 
-    def __init__(self, check: Union[OutputCheck, ExitCheck]) -> None:
+    def __init__(self, check: OutputCheck | ExitCheck) -> None:
         self._check = check
         self._looks = 0
 
     def waiting(self) -> bool:
         return False
 
-    def round(self, wait: Wait, handle: Optional[Handle]) -> Iterator[Seen]:
+    def round(self, wait: Wait, handle: Handle | None) -> Iterator[Seen]:
         wait({})
         yield Seen("opened", self._looks)
         if handle is not None and self._check.verdict(handle):

@@ -7,8 +7,9 @@ nanoseconds (`_ns`), sizes integer bytes (`_bytes`).
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Dict, Mapping, Optional, Tuple, Type, TypeVar
+from typing import Any, TypeVar
 
 # In the order in which they are expected; `guest` and `tcp` need not be seen.
 MARKS = ("created", "api_return", "guest", "tcp", "ready", "stop", "gone", "reclaimed")
@@ -54,7 +55,7 @@ class Image:
     size_bytes: int = 0
     reference: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
-    args: Tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,32 +92,32 @@ class Boot:
     outcome: str
     detail: str = ""
     marks_ns: Mapping[str, int] = field(default_factory=dict)
-    resolution_ns: Optional[int] = None
+    resolution_ns: int | None = None
     planned_ns: int = 0
     achieved_ns: int = 0
     memory_bytes: Mapping[str, int] = field(default_factory=dict)
     cache_bytes: Mapping[str, int] = field(default_factory=dict)
-    flags: Tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
 
 
 _Record = TypeVar("_Record", Ready, Image, Order, Boot)
-_JSON_TYPES: Dict[str, Tuple[type, ...]] = {
+_JSON_TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "int": (int,),
     "bool": (bool,),
-    "Optional[int]": (int, type(None)),
+    "int | None": (int, type(None)),
     "Mapping[str, str]": (dict,),
     "Mapping[str, int]": (dict,),
-    "Tuple[str, ...]": (list, tuple),
+    "tuple[str, ...]": (list, tuple),
 }
 
 
-def to_json(record: Any) -> Dict[str, Any]:
+def to_json(record: Any) -> dict[str, Any]:
     """A record as a JSON object; the inverse of `from_json`."""
     return dataclasses.asdict(record)
 
 
-def from_json(kind: Type[_Record], data: Any) -> _Record:
+def from_json(kind: type[_Record], data: Any) -> _Record:
     """A JSON object as a record. ValueError names the field that is missing, unknown or of the wrong type."""
     if not isinstance(data, dict):
         raise ValueError(f"{kind.__name__}: not an object")

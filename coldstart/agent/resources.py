@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Sequence, Tuple
 
 CGROUP_ROOT = "/sys/fs/cgroup"
 
@@ -19,9 +19,9 @@ CGROUP_ROOT = "/sys/fs/cgroup"
 class Footprint:
     """processes: (pid, start time in clock ticks: tells a reused pid); cgroups: directories; interfaces: names."""
 
-    processes: Tuple[Tuple[int, str], ...] = ()
-    cgroups: Tuple[str, ...] = ()
-    interfaces: Tuple[str, ...] = ()
+    processes: tuple[tuple[int, str], ...] = ()
+    cgroups: tuple[str, ...] = ()
+    interfaces: tuple[str, ...] = ()
 
 
 def footprint(pids: Sequence[int], interfaces: Sequence[str]) -> Footprint:
@@ -32,7 +32,7 @@ def footprint(pids: Sequence[int], interfaces: Sequence[str]) -> Footprint:
     return Footprint(tuple(processes), tuple(dict.fromkeys(cgroups)), tuple(interfaces))
 
 
-def remains(held: Footprint) -> List[str]:
+def remains(held: Footprint) -> list[str]:
     """What is still there, in words."""
     left = [f"process {pid}" for pid, started in held.processes if _started(pid) == started]
     left += [f"cgroup {path}" for path in held.cgroups if os.path.isdir(path)]
@@ -40,7 +40,7 @@ def remains(held: Footprint) -> List[str]:
     return left
 
 
-def memory(held: Footprint) -> Dict[str, int]:
+def memory(held: Footprint) -> dict[str, int]:
     """Bytes by definition; a definition that cannot be read is absent."""
     figures = {
         "pss": _pss([pid for pid, _ in held.processes]),
@@ -62,13 +62,13 @@ def parse_start_time(text: str) -> str:
     return "" if fields[0] in ("Z", "X") else fields[19]
 
 
-def parse_cgroups(text: str) -> List[Tuple[str, str]]:
+def parse_cgroups(text: str) -> list[tuple[str, str]]:
     """(controllers, path) of each line of /proc/PID/cgroup that has a group of its own."""
     lines = (line.split(":", 2) for line in text.splitlines())
     return [(parts[1], parts[2]) for parts in lines if len(parts) == 3 and parts[2] != "/"]
 
 
-def cgroups_of(pid: str) -> List[str]:
+def cgroups_of(pid: str) -> list[str]:
     """The directories of a process's control groups, version 1 and 2 alike."""
     text = _read(f"/proc/{pid}/cgroup")
     found = []
@@ -78,12 +78,12 @@ def cgroups_of(pid: str) -> List[str]:
     return found
 
 
-def _started(pid: int) -> Optional[str]:
+def _started(pid: int) -> str | None:
     text = _read(f"/proc/{pid}/stat")
     return (parse_start_time(text) or None) if text else None
 
 
-def _pss(pids: Sequence[int]) -> Optional[int]:
+def _pss(pids: Sequence[int]) -> int | None:
     """None if any is unreadable: a part of the sum is not the sum."""
     texts = [_read(f"/proc/{pid}/smaps_rollup") for pid in pids]
     if not texts or not all(texts):
@@ -91,14 +91,14 @@ def _pss(pids: Sequence[int]) -> Optional[int]:
     return sum(parse_pss(text) for text in texts if text)
 
 
-def _cgroup_figure(cgroups: Sequence[str], names: Sequence[str]) -> Optional[int]:
+def _cgroup_figure(cgroups: Sequence[str], names: Sequence[str]) -> int | None:
     for text in (_read(os.path.join(path, name)) for path in cgroups for name in names):
         if text and text.strip().isdigit():
             return int(text)
     return None
 
 
-def _read(path: str) -> Optional[str]:
+def _read(path: str) -> str | None:
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()

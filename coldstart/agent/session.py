@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Mapping, Tuple, Union
+from typing import Any, Callable, Union
 
 from coldstart.agent.records import Image, Order, Ready, from_json
 from coldstart.agent.wire import Message
@@ -53,7 +54,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Loop:
-    orders: Tuple[Order, ...]
+    orders: tuple[Order, ...]
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class End:
 
 
 Action = Union[Greet, Offer, Chunk, Prepare, Arm, Loop, Clean, End]
-Reply = Tuple[str, Dict[str, Any]]
+Reply = tuple[str, dict[str, Any]]
 
 _ALLOWED = {
     "new": ("hello",),
@@ -87,7 +88,7 @@ class Session:
     def __init__(self) -> None:
         self.state = "new"
 
-    def receive(self, message: Message) -> Tuple[List[Reply], List[Action]]:
+    def receive(self, message: Message) -> tuple[list[Reply], list[Action]]:
         """What to answer at once, and what to do."""
         kind = message["type"]
         if kind not in _ALLOWED[self.state]:
@@ -99,7 +100,7 @@ class Session:
         self.state = _NEXT_STATE.get(kind, self.state)
         return [], [action]
 
-    def _fault(self, text: str) -> Tuple[List[Reply], List[Action]]:
+    def _fault(self, text: str) -> tuple[list[Reply], list[Action]]:
         if self.state == "ended":
             return [], []
         self.state = "ended"
@@ -107,7 +108,7 @@ class Session:
 
 
 def _text(message: Message, name: str) -> str:
-    return _typed(message, name, str)
+    return str(_typed(message, name, str))
 
 
 def _typed(message: Message, name: str, kind: type) -> Any:
@@ -159,7 +160,7 @@ def _loop(message: Message) -> Loop:
     return Loop(tuple(from_json(Order, order) for order in _typed(message, "orders", list)))
 
 
-_READ: Dict[str, Callable[[Message], Action]] = {
+_READ: dict[str, Callable[[Message], Action]] = {
     "hello": _hello,
     "offer": _offer,
     "chunk": _chunk,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Dict, Optional
 
 from coldstart.agent.ready import Seen
 
@@ -12,11 +11,11 @@ from coldstart.agent.ready import Seen
 class Sight:
     """opened, first_byte: instants by probe number. `ready` is the first byte of the first answer found valid."""
 
-    opened: Dict[int, int] = field(default_factory=dict)
-    first_byte: Dict[int, int] = field(default_factory=dict)
-    tcp_ns: Optional[int] = None
-    ready_ns: Optional[int] = None
-    resolution_ns: Optional[int] = None
+    opened: dict[int, int] = field(default_factory=dict)
+    first_byte: dict[int, int] = field(default_factory=dict)
+    tcp_ns: int | None = None
+    ready_ns: int | None = None
+    resolution_ns: int | None = None
 
     def note(self, seen: Seen, now_ns: int) -> None:
         if seen.what == "opened":

@@ -9,27 +9,27 @@ even after both of our own processes were killed.
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 import select
 import signal
-from typing import Dict, List, NoReturn, Tuple
 
 MARK = "COLDSTART_RUN"
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def spawn(argv: List[str], env: Dict[str, str], output: int) -> int:
+def spawn(argv: list[str], env: dict[str, str], output: int) -> int:
     """A child that runs argv in a session of its own, its output in `output`; OSError says why it does not."""
-    streams = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
+    streams: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
+    ]
     streams += [(os.POSIX_SPAWN_DUP2, output, 1), (os.POSIX_SPAWN_DUP2, output, 2)]
     # Python ignores SIGPIPE, and what is ignored stays so across exec.
     defaults = [signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
     return os.posix_spawn(argv[0], argv, env, file_actions=streams, setsid=True, setsigmask=[], setsigdef=defaults)
 
 
-def marked(name: str, run: str, *, but: str) -> List[int]:
+def marked(name: str, run: str, *, but: str) -> list[int]:
     """Processes that bear `run` as the mark `name`; if `run` is empty, those of any run but `but`."""
     found = []
     for entry in os.listdir("/proc"):

@@ -7,9 +7,9 @@ runs meanwhile in the calling thread. Both stamp the same stopwatch; a mark keep
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Dict, List, Mapping, Optional, Tuple
 
 from coldstart.agent import resources
 from coldstart.agent.clock import Clock, sleep_until
@@ -41,16 +41,16 @@ class Stopwatch:
     """Instants of one boot, absolute; `command` is their zero."""
 
     clock: Clock
-    instants: Dict[str, int] = field(default_factory=dict)
+    instants: dict[str, int] = field(default_factory=dict)
 
     def stamp(self, mark: str) -> None:
         self.instants.setdefault(mark, self.clock.now_ns())
 
-    def put(self, mark: str, instant_ns: Optional[int]) -> None:
+    def put(self, mark: str, instant_ns: int | None) -> None:
         if instant_ns is not None:
             self.instants.setdefault(mark, instant_ns)
 
-    def marks_ns(self) -> Dict[str, int]:
+    def marks_ns(self) -> dict[str, int]:
         """ns since `command`. A probe that was answered before it can only have met something else: it shows as 0."""
         zero = self.instants.get("command", 0)
         return {mark: max(0, at - zero) for mark, at in self.instants.items() if mark != "command"}
@@ -66,15 +66,15 @@ class OneBoot:
         self._cancel = cancel
         self._sight = Sight()
         self._pace = Pace()
-        self._handle: Optional[Handle] = None
+        self._handle: Handle | None = None
         self._exited = False
         self._cancelled = False
 
     def run(self, order: Order, starter: ThreadPoolExecutor) -> Boot:
         starting = starter.submit(self._start)
         outcome, detail = "", ""
-        memory: Dict[str, int] = {}
-        flags: Tuple[str, ...] = ()
+        memory: dict[str, int] = {}
+        flags: tuple[str, ...] = ()
         try:
             outcome, detail = self._watch(starting)
         finally:
@@ -87,7 +87,9 @@ class OneBoot:
         self.watch.put("ready", self._sight.ready_ns if outcome == OK else None)
         resolution_ns = self._sight.resolution_ns if outcome == OK else None
         marks_ns = self.watch.marks_ns()
-        return Boot(order.trial, order.index, outcome, detail, marks_ns, resolution_ns, memory_bytes=memory, flags=flags)
+        return Boot(
+            order.trial, order.index, outcome, detail, marks_ns, resolution_ns, memory_bytes=memory, flags=flags
+        )
 
     def _start(self) -> Handle:
         self.watch.stamp("command")
@@ -95,7 +97,7 @@ class OneBoot:
         self.watch.stamp("api_return")
         return handle
 
-    def _watch(self, starting: Future[Handle]) -> Tuple[str, str]:
+    def _watch(self, starting: Future[Handle]) -> tuple[str, str]:
         """Probe until there is an outcome: (outcome, detail)."""
         own_probe = getattr(self._prey.runtime, "probe", None)
         probe: Probe = own_probe(self._place) if own_probe else probe_for(self._prey.ready, self._place)
@@ -124,7 +126,7 @@ class OneBoot:
                 break
         self._pace.charge(time.thread_time_ns() - cpu_ns)
 
-    def _wait(self, interest: Mapping[int, str], until_ns: int) -> List[int]:
+    def _wait(self, interest: Mapping[int, str], until_ns: int) -> list[int]:
         """The probe's wait: the end of the instance or of the sweep cuts the round short."""
         if self._exited or self._cancelled:
             return []
@@ -136,7 +138,7 @@ class OneBoot:
         self._exited = self._handle is not None and self._handle.exited in ready
         return [] if self._cancelled else [fd for fd in ready if fd in interest]
 
-    def _verdict(self, starting: Future[Handle], deadline_ns: int) -> Optional[Tuple[str, str]]:
+    def _verdict(self, starting: Future[Handle], deadline_ns: int) -> tuple[str, str] | None:
         if self._cancelled:
             raise Cancelled
         if self._sight.ready_ns is not None:
@@ -156,13 +158,13 @@ class OneBoot:
         while not (starting.done() or self._cancelled or clock.now_ns() >= deadline_ns):
             self._cancelled = bool(clock.wait({self._cancel: "r"}, clock.now_ns() + POLL_NS // 2))
 
-    def _settled(self, starting: Future[Handle]) -> Optional[Handle]:
+    def _settled(self, starting: Future[Handle]) -> Handle | None:
         """The handle, once the start call has returned; runtimes bound it themselves. None if it failed."""
         while not starting.done():
             self.watch.clock.wait({}, self.watch.clock.now_ns() + POLL_NS)
         return None if isinstance(starting.exception(), StartFailed) else starting.result()
 
-    def _end(self, handle: Handle, hold_ns: int, was_ready: bool) -> Tuple[Dict[str, int], Tuple[str, ...]]:
+    def _end(self, handle: Handle, hold_ns: int, was_ready: bool) -> tuple[dict[str, int], tuple[str, ...]]:
         """Measure, hold, stop, see everything given back: (memory, flags). For every instance that was started."""
         clock, watch = self.watch.clock, self.watch
         held = resources.footprint(handle.processes(), handle.interfaces())

@@ -10,7 +10,8 @@ import heapq
 import itertools
 import select
 import threading
-from typing import Callable, List, Mapping, Tuple
+from collections.abc import Mapping
+from typing import Callable
 
 
 class VirtualClock:
@@ -19,7 +20,7 @@ class VirtualClock:
     def __init__(self) -> None:
         self._now_ns = 0
         self._awake = 0  # threads of the script that are running; time stands still for them
-        self._events: List[Tuple[int, int, Callable[[], object]]] = []
+        self._events: list[tuple[int, int, Callable[[], object]]] = []
         self._order = itertools.count()  # of events at the same instant
         self._changed = threading.Condition()
 
@@ -53,7 +54,7 @@ class VirtualClock:
         self.leave()
         woken.wait()
 
-    def wait(self, interest: Mapping[int, str], until_ns: int) -> List[int]:
+    def wait(self, interest: Mapping[int, str], until_ns: int) -> list[int]:
         """For the boot loop: let time pass, at most until then, at most to the next event."""
         with self._changed:
             self._changed.wait_for(lambda: self._awake == 0)
@@ -64,6 +65,6 @@ class VirtualClock:
         return _readable(interest)
 
 
-def _readable(interest: Mapping[int, str]) -> List[int]:
+def _readable(interest: Mapping[int, str]) -> list[int]:
     ready, _, _ = select.select([fd for fd, want in interest.items() if want == "r"], [], [], 0)
     return list(ready)

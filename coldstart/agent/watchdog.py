@@ -8,12 +8,13 @@ at once, the next run on this node finds what is left by its marks. SILENCE_S + 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
 import socket
 import time
-from typing import Any, List, NoReturn, Optional
+from typing import Any, NoReturn
 
 from coldstart.agent import lock, measurer
 from coldstart.agent.wire import Decoder, Encoder, Message, WireError
@@ -33,7 +34,7 @@ class Watchdog:
         self._outbound = Encoder()
         self._run = ""
         self._settings: dict[str, str] = {}
-        self._child: Optional[Child] = None
+        self._child: Child | None = None
         self._lock = -1
         self._heard_s = time.monotonic()
         self._ending = False
@@ -105,17 +106,13 @@ class Watchdog:
             return 0
         failed = measurer.cleaner(self._run, self._settings)
         text = f"the measurer ended with status {status}"
-        try:
+        with contextlib.suppress(OSError):
             self._send("fault", text=text + (f"; left behind: {', '.join(failed)}" if failed else ""))
-        except OSError:
-            pass
         return 1
 
     def _relay_quietly(self) -> None:
-        try:
+        with contextlib.suppress(OSError, WireError):
             self._relay()
-        except (OSError, WireError):
-            pass
 
     def _send(self, kind: str, **fields: Any) -> None:
         data = memoryview(self._outbound.encode(kind, **fields))
@@ -126,7 +123,7 @@ class Watchdog:
 class Child:
     """The measurer, seen from the watchdog."""
 
-    def __init__(self, not_yours: List[int]) -> None:
+    def __init__(self, not_yours: list[int]) -> None:
         self.stream, theirs = socket.socketpair()
         self.ended = False
         self._encoder = Encoder()
@@ -146,7 +143,7 @@ class Child:
         except OSError:
             self.ended = True
 
-    def hear(self) -> List[Message]:
+    def hear(self) -> list[Message]:
         try:
             data = self.stream.recv(1 << 16)
         except OSError:
@@ -168,13 +165,11 @@ class Child:
         return os.waitstatus_to_exitcode(status)
 
     def _signal(self, number: int) -> None:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
-        except ProcessLookupError:
-            pass
 
 
-def _clocks() -> "dict[str, int]":
+def _clocks() -> dict[str, int]:
     """The node's clocks, in ns."""
     return {
         "monotonic_ns": time.monotonic_ns(),

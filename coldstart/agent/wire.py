@@ -8,14 +8,14 @@ what has no newline yet; after an error it stays broken, because nothing that fo
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, List, Union
+from typing import Any
 
 VERSION = 1
 LIMIT_BYTES = 1 << 20
 # As raw bytes: grown by base64 it stays under LIMIT_BYTES with room for the envelope.
 CHUNK_BYTES = 384 * 1024
 
-Message = Dict[str, Any]
+Message = dict[str, Any]
 
 
 class WireError(Exception):
@@ -45,14 +45,14 @@ class Decoder:
         self._rest = bytearray()
         self._searched = 0  # bytes of _rest already known to hold no newline: keeps byte-wise feeding linear
         self._seq = 0
-        self._error: Union[WireError, None] = None
+        self._error: WireError | None = None
 
-    def feed(self, data: bytes) -> List[Message]:
+    def feed(self, data: bytes) -> list[Message]:
         """The messages that `data` completes. WireError for anything else, now and ever after."""
         if self._error is not None:
             raise self._error
         self._rest += data
-        messages: List[Message] = []
+        messages: list[Message] = []
         try:
             while self._has_line():
                 messages.append(self._next())

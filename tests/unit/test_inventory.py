@@ -12,7 +12,7 @@ all:
     lone: {ansible_host: 10.0.0.1}
   children:
     edge:
-      vars: {level: edge, coldstart_site: edge}
+      vars: {level: edge, coldstart_site: edge, coldstart_max_parallel: 2}
       hosts:
         pi1: {ansible_port: "2222", level: host}
         pi2:
@@ -69,6 +69,7 @@ def test_variables_merge_as_ansible_merges_them(fleet, name, groups, level):
 def test_known_variables_have_their_type(fleet):
     by_name = {node.name: node for node in fleet.nodes}
     assert by_name["pi1"].vars["ansible_port"] == 2222
+    assert by_name["pi1"].vars["coldstart_max_parallel"] == 2
     assert by_name["vm1"].vars["ansible_become"] is True
     assert by_name["vm1"].vars["coldstart_runtimes"] == ("process", "docker")
     assert by_name["pi2"].vars["coldstart_runtimes"] == ("process",)
@@ -110,8 +111,14 @@ ungrouped: {hosts: {h: , u: }}
         ("all:\n  hosts: [h]", "2: all.hosts: must be a mapping of keys to values, not a list"),
         ("all:\n  hosts:\n    7: ", '3: all.hosts.7: must be text, not 7 (put it in quotes: "7")'),
         ("all:\n  hosts:\n    h: 1", "3: all.hosts.h: must be a mapping of keys to values, not 1"),
-        ("all:\n  hosts:\n    pi[01:03]:", "3: pi[01:03]: host ranges are not read by this version (write each host)"),
-        ("all:\n  hosts:\n    'web:22':", "3: web:22: not a host name (write ansible_host and ansible_port below it)"),
+        (
+            "all:\n  hosts:\n    pi[01:03]:",
+            "3: 'pi[01:03]': host ranges are not read by this version (write each host)",
+        ),
+        (
+            "all:\n  hosts:\n    'web:22':",
+            "3: 'web:22': not a host name (write ansible_host and ansible_port below it)",
+        ),
         ("all:\n  hosts:\n    'a b':", "3: 'a b' is not a host name (letters, digits, _ . -)"),
         ("all:\n  children:\n    'a b':", "3: 'a b' is not a group name"),
         ("7: {hosts: {h: }}", "1: 7: a group's name must be text (put it in quotes)"),

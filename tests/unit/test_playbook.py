@@ -187,6 +187,7 @@ def test_refuses_options(read, sample, tmp_path, written, message):
         (BASE.replace("  t:", f"  {'t' * 64}:"), f"4: targets.{'t' * 64}: '{'t' * 64}' is not a name"),
         (BASE.replace("  t:", "  7:"), "4: targets.7: must be text, not 7"),
         ("name: p\ntargets:\n  t: {runtime: fake, image: i}", "3: target t: no `ready` (write one in the target, or"),
+        (f'{BASE}"new\\nline": 1\n', "5: 'new\\nline': unknown key"),
         (target("image: i"), "4: targets.t.runtime: is missing"),
         (target("runtime: fake"), "4: targets.t.image: is missing"),
         (target("runtime: dokcer, image: i"), "4: target t: no runtime 'dokcer' (did you mean 'docker'? known: docker"),

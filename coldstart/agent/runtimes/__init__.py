@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Protocol, Sequence, Tuple
+from typing import Any, Callable, ClassVar, Protocol
 
 from coldstart.agent.records import Image, Ready
 
@@ -50,9 +51,9 @@ class Prepared:
     be started page-cold here, if it cannot."""
 
     labels: Mapping[str, str]
-    files: Tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
     image_bytes: int = 0
-    warnings: Tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     cold_unavailable: str = ""
 
 
@@ -78,13 +79,13 @@ class Handle(Protocol):
     def interfaces(self) -> Sequence[str]:
         """The host's network interfaces that exist for this instance alone."""
 
-    def exit_code(self) -> Optional[int]:
+    def exit_code(self) -> int | None:
         """How it ended; None while it runs or when nobody can know."""
 
     def output(self) -> str:
         """The last of what it wrote, up to some KiB; for `ready: output` and for messages."""
 
-    def remains(self) -> List[str]:
+    def remains(self) -> list[str]:
         """What of it is not given back yet, beyond processes, control groups and interfaces: a port, say."""
 
 
@@ -97,14 +98,14 @@ class Runtime(Protocol):
     workload, for the conformance suite."""
 
     packaging: ClassVar[str]
-    ready_kinds: ClassVar[Tuple[str, ...]]
-    starts: ClassVar[Tuple[str, ...]]
+    ready_kinds: ClassVar[tuple[str, ...]]
+    starts: ClassVar[tuple[str, ...]]
     typical_boot_ns: ClassVar[int]
     example: ClassVar[Mapping[str, Any]]
 
     def __init__(self, options: Any, context: Context) -> None: ...
 
-    def check(self) -> Dict[str, str]:
+    def check(self) -> dict[str, str]:
         """Versions and facts, or Unavailable. Not timed."""
 
     def prepare(self, image: Image, ready: Ready, file: str) -> Prepared:
@@ -120,11 +121,11 @@ class Runtime(Protocol):
     def stop(self, handle: Handle) -> None:
         """End it; returns when the instance no longer exists, or StopFailed."""
 
-    def clean(self, run: str) -> List[str]:
+    def clean(self, run: str) -> list[str]:
         """Remove what bears the mark of `run` ('': of any run, this one excepted); say what it was."""
 
 
-def names() -> List[str]:
+def names() -> list[str]:
     """Every runtime there is, by file name."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 

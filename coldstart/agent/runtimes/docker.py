@@ -12,8 +12,9 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any
 
 from coldstart.agent import dockernet, engine, netlink
 from coldstart.agent.dockerapi import ApiError, Engine, negotiated, socket_path
@@ -38,7 +39,7 @@ class Options:
     """
 
     env: Mapping[str, str] = field(default_factory=dict)
-    args: Tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
     net: str = field(default="auto", metadata={"choices": ("auto", "own", "proxied")})
     probe: str = field(default="auto", metadata={"choices": ("auto", "early", "after-api")})
     memory_bytes: int = 0
@@ -62,11 +63,11 @@ class Runtime:
         self._image_id = ""
         self._image = Image("")
         self._port = 0
-        self._network: Optional[dockernet.Network] = None
+        self._network: dockernet.Network | None = None
         self._early = True
         self._proxied = False
 
-    def check(self) -> Dict[str, str]:
+    def check(self) -> dict[str, str]:
         if not engine.answers(self._socket):
             self._explain_or_borrow()
         try:
@@ -124,7 +125,7 @@ class Runtime:
         except ApiError as error:
             raise StopFailed(f"Docker: {error}") from None
 
-    def clean(self, run: str) -> List[str]:
+    def clean(self, run: str) -> list[str]:
         removed = []
         if engine.answers(self._socket):
             removed = self._remove_marked(run)
@@ -136,7 +137,7 @@ class Runtime:
             raise Unavailable(f"no permission to use {self._socket}", hint)
         engine.borrow(self._run, self._socket, self._log)
 
-    def _choose_way(self, ready: Ready) -> Tuple[str, ...]:
+    def _choose_way(self, ready: Ready) -> tuple[str, ...]:
         """Decide net and probe by trying, and say what is second best."""
         assert self._network is not None
         reachable = self._network.here() and self._options.net != "proxied"
@@ -156,17 +157,17 @@ class Runtime:
             return ()
         return ("without CAP_NET_ADMIN the first probe waits for the start call to return: `ready` is an upper bound",)
 
-    def _labels(self) -> Dict[str, str]:
+    def _labels(self) -> dict[str, str]:
         labels = {"net": "proxied" if self._proxied else "own", "probe": "early" if self._early else "after-api"}
         return {**labels, "evict": self._options.evict} if self._options.evict != "image" else labels
 
-    def _body(self, place: Place) -> Dict[str, Any]:
+    def _body(self, place: Place) -> dict[str, Any]:
         """The container, as /containers/create wants it."""
         assert self._network is not None
         env = {**self._image.env, **self._options.env, "COLDSTART_NONCE": place.nonce}
         args = self._options.args or tuple(self._image.args)
-        host: Dict[str, Any] = {"NetworkMode": self._network.name, "Memory": self._options.memory_bytes}
-        body: Dict[str, Any] = {
+        host: dict[str, Any] = {"NetworkMode": self._network.name, "Memory": self._options.memory_bytes}
+        body: dict[str, Any] = {
             "Image": self._image_id,
             "Env": [f"{name}={value.replace('{nonce}', place.nonce)}" for name, value in env.items()],
             "Labels": {LABEL: self._run},
@@ -181,10 +182,10 @@ class Runtime:
             body.update(self._endpoint(place))
         return body
 
-    def _endpoint(self, place: Place) -> Dict[str, Any]:
+    def _endpoint(self, place: Place) -> dict[str, Any]:
         assert self._network is not None
         mac = dockernet.mac_of(place.address)
-        endpoint: Dict[str, Any] = {"IPAMConfig": {"IPv4Address": place.address}}
+        endpoint: dict[str, Any] = {"IPAMConfig": {"IPv4Address": place.address}}
         networking = {"EndpointsConfig": {self._network.name: endpoint}}
         if tuple(map(int, self._version.split("."))) >= ENDPOINT_MAC_SINCE:
             endpoint["MacAddress"] = mac
@@ -197,7 +198,7 @@ class Runtime:
         except ApiError:
             pass  # never created, or the engine is gone: `clean` finds it by its label
 
-    def _remove_marked(self, run: str) -> List[str]:
+    def _remove_marked(self, run: str) -> list[str]:
         try:
             version = negotiated(Engine(self._socket).call("GET", "/version"))
             return dockernet.remove_marked(Engine(self._socket, version), LABEL, run, but=self._run)

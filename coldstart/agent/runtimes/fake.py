@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import select
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Dict, Iterator, List, Optional, Sequence
 
 from coldstart.agent.ready import Seen, Wait
 from coldstart.agent.records import Image, Ready
@@ -49,9 +49,9 @@ class Runtime:
         self._options = options
         self._placed = 0
         self.clock = VirtualClock()
-        self._instance: Optional[Instance] = None
+        self._instance: Instance | None = None
 
-    def check(self) -> Dict[str, str]:
+    def check(self) -> dict[str, str]:
         return {"virtual_time": "yes"}
 
     def prepare(self, image: Image, ready: Ready, file: str) -> Prepared:
@@ -78,7 +78,7 @@ class Runtime:
     def stop(self, handle: Instance) -> None:
         handle.end()
 
-    def clean(self, run: str) -> List[str]:
+    def clean(self, run: str) -> list[str]:
         return []
 
     def _fault(self) -> str:
@@ -92,7 +92,7 @@ class Instance:
         self.clock = clock
         self.script = script
         self.fault = fault
-        self.began_ns: Optional[int] = None
+        self.began_ns: int | None = None
         self._reclaimed_ns = 0
         self.exited, self._exit = os.pipe()
 
@@ -114,13 +114,13 @@ class Instance:
     def interfaces(self) -> Sequence[str]:
         return []
 
-    def exit_code(self) -> Optional[int]:
+    def exit_code(self) -> int | None:
         return 1 if select.select([self.exited], [], [], 0)[0] else None
 
     def output(self) -> str:
         return ""
 
-    def remains(self) -> List[str]:
+    def remains(self) -> list[str]:
         return ["scripted"] if self.clock.now_ns() < self._reclaimed_ns else []
 
     def end(self) -> None:
@@ -142,7 +142,7 @@ class FakeProbe:
     def waiting(self) -> bool:
         return self._accepted
 
-    def round(self, wait: Wait, handle: Optional[Handle]) -> Iterator[Seen]:
+    def round(self, wait: Wait, handle: Handle | None) -> Iterator[Seen]:
         yield Seen("opened", 0)
         if self._reach(self._instance.script.tcp_ns, wait) and not self._accepted:
             self._accepted = True

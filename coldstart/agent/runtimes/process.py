@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
 import socket
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from coldstart.agent import spawn
 from coldstart.agent.records import Image, Ready
@@ -23,7 +24,7 @@ class Options:
     used, every boot gets a fresh one; otherwise the port of `ready` must be free."""
 
     env: Mapping[str, str] = field(default_factory=dict)
-    args: Tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
 
 
 class Runtime:
@@ -37,11 +38,11 @@ class Runtime:
         self._options = options
         self._run = context.run
         self._file = ""
-        self._env: Dict[str, str] = {}
-        self._args: Tuple[str, ...] = ()
+        self._env: dict[str, str] = {}
+        self._args: tuple[str, ...] = ()
         self._port = 0
 
-    def check(self) -> Dict[str, str]:
+    def check(self) -> dict[str, str]:
         if not hasattr(os, "pidfd_open"):
             raise Unavailable("this Python cannot watch processes", "Python 3.9 on Linux 5.3 or later can")
         return {}
@@ -59,7 +60,9 @@ class Runtime:
         fresh = any("{port}" in text for text in (*self._args, *self._env.values()))
         port = _free_port() if fresh else self._port
         if port and not fresh and not _bindable(port):
-            raise StartFailed(f"port {port} of {ADDRESS} is in use: end what listens there, or give the program {{port}}")
+            raise StartFailed(
+                f"port {port} of {ADDRESS} is in use: end what listens there, or give the program {{port}}"
+            )
         return Place(f"coldstart-{self._run}-{nonce}", ADDRESS, port, nonce)
 
     def start(self, place: Place, stamp: Stamp) -> Process:
@@ -80,7 +83,7 @@ class Runtime:
     def stop(self, handle: Process) -> None:
         handle.end()
 
-    def clean(self, run: str) -> List[str]:
+    def clean(self, run: str) -> list[str]:
         found = spawn.marked(spawn.MARK, run, but=self._run)
         for pid in found:
             spawn.kill(pid, signal.SIGKILL)
@@ -94,7 +97,7 @@ class Process:
         self._pid = pid
         self._port = port
         self._output = output
-        self._code: Optional[int] = None
+        self._code: int | None = None
         self.exited = os.pidfd_open(pid)
 
     def processes(self) -> Sequence[int]:
@@ -103,7 +106,7 @@ class Process:
     def interfaces(self) -> Sequence[str]:
         return []
 
-    def exit_code(self) -> Optional[int]:
+    def exit_code(self) -> int | None:
         """As shells count: 128 + n for signal n."""
         if self._code is None:
             seen = os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -116,16 +119,14 @@ class Process:
         size = os.fstat(self._output).st_size
         return os.pread(self._output, OUTPUT_BYTES, max(0, size - OUTPUT_BYTES)).decode("utf-8", "replace")
 
-    def remains(self) -> List[str]:
+    def remains(self) -> list[str]:
         return [] if _bindable(self._port) else [f"port {self._port}"]
 
     def end(self) -> None:
         """Kill the whole group and reap the leader."""
         self.exit_code()
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         os.waitpid(self._pid, 0)
         os.close(self.exited)
         os.close(self._output)
