@@ -143,7 +143,7 @@ def export(run: str, store: Path | None, format_: str) -> None:
         found = opened.find(run).id
         write = jsonl.lines if format_ == "jsonl" else csv.boots
         for line in write(found, opened.boots(found)):
-            click.echo(line, nl=False)
+            click.echo(line)
 
 
 @main.command()

@@ -33,6 +33,10 @@ class BootLoop:
         gc.freeze()
         gc.disable()
 
+    def close(self) -> None:
+        """End the lasting thread."""
+        self._starter.shutdown()
+
     def run(self, orders: Iterable[Order], targets: Mapping[str, Prey], report: Callable[[Boot], None]) -> None:
         """All boots in order; each is reported before the next begins. Cancelled leaves nothing running."""
         ends_ns: dict[Clock, int] = {}

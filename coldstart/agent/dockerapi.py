@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 NEWEST = (1, 47)
 OLDEST = (1, 40)  # nothing older has all the calls used here
 TIMEOUT_S = 60.0
+SYSTEM_SOCKET = "/var/run/docker.sock"
 
 
 class ApiError(Exception):
@@ -35,6 +36,12 @@ class Engine:
         self._prefix = f"/v{version}" if version else ""
         self._timeout_s = timeout_s
         self._connection: _UnixConnection | None = None
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None, **query: str | int) -> Any:
         """The decoded JSON answer, None for an empty one; ApiError for a refusal."""
@@ -107,9 +114,8 @@ def socket_path(docker_host: str, environ: Mapping[str, str]) -> str:
         if not told.startswith("unix://"):
             raise ValueError(f"{told}: only unix:// sockets are spoken to")
         return told[len("unix://") :]
-    system = "/var/run/docker.sock"
     rootless = os.path.join(environ.get("XDG_RUNTIME_DIR", "/nonexistent"), "docker.sock")
-    return next((path for path in (system, rootless) if os.path.exists(path)), system)
+    return next((path for path in (SYSTEM_SOCKET, rootless) if os.path.exists(path)), SYSTEM_SOCKET)
 
 
 def negotiated(version: Mapping[str, Any]) -> str:

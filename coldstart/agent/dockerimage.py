@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -10,12 +11,14 @@ from typing import Any
 from coldstart.agent.dockerapi import ApiError, Engine
 from coldstart.agent.records import Image
 
+OURS = "coldstart.local/"  # tags that name the content
+
 
 def load(engine: Engine, image: Image, file: str) -> str:
     """The engine's id of the image: of what `file` holds, loaded unless it is there, or of a tag the engine has."""
     if not file:
         return _id_of(engine, image.reference)
-    if image.reference.startswith("coldstart.local/"):  # the tag names the content: it need not be loaded again
+    if image.reference.startswith(OURS):  # it need not be loaded again
         try:
             return _id_of(engine, image.reference)
         except ApiError as error:
@@ -24,6 +27,15 @@ def load(engine: Engine, image: Image, file: str) -> str:
     with open(file, "rb") as archive:
         answer = engine.upload("/images/load", archive, quiet="1")
     return _id_of(engine, loaded_reference(answer))
+
+
+def remove_ours(engine: Engine) -> list[str]:
+    """Remove every image under a tag of ours; say which."""
+    listed = engine.call("GET", "/images/json", filters=json.dumps({"reference": [OURS + "*"]})) or []
+    tags = [tag for image in listed for tag in image["RepoTags"] or () if tag.startswith(OURS)]
+    for tag in tags:
+        engine.call("DELETE", f"/images/{tag}")
+    return [f"engine image {tag}" for tag in tags]
 
 
 def loaded_reference(answer: str) -> str:

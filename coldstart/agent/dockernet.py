@@ -18,6 +18,7 @@ from typing import Any
 from coldstart.agent import netlink
 from coldstart.agent.dockerapi import ApiError, Engine
 
+ENDPOINT_MAC_SINCE = (1, 44)  # before, the container as a whole had one
 FIRST_HOST = 2  # .1 is the bridge
 _POOLS = ("198.18.0.0/15", "10.200.0.0/13")
 _SUBNET_BITS = 22  # 1,020 boots before an address comes again
@@ -84,6 +85,16 @@ def parse_routes(text: str) -> list[ipaddress.IPv4Network]:
 def mac_of(address: str) -> str:
     """A locally administered MAC address that goes with the IPv4 address."""
     return ":".join(f"{byte:02x}" for byte in b"\x02\xc5" + socket.inet_aton(address))
+
+
+def endpoint(network: str, address: str, version: str) -> dict[str, Any]:
+    """The part of a container's description that gives it its addresses, as API `version` wants it."""
+    own: dict[str, Any] = {"IPAMConfig": {"IPv4Address": address}}
+    networking = {"NetworkingConfig": {"EndpointsConfig": {network: own}}}
+    if tuple(map(int, version.split("."))) < ENDPOINT_MAC_SINCE:
+        return {**networking, "MacAddress": mac_of(address)}
+    own["MacAddress"] = mac_of(address)
+    return networking
 
 
 def may_add_neighbours(network: Network) -> bool:

@@ -15,10 +15,10 @@ import traceback
 from typing import Any, Callable
 
 from coldstart.agent import cache as caches
-from coldstart.agent import facts, pagecache, runtimes, session, spawn
+from coldstart.agent import cleaning, facts, pagecache, runtimes, session, spawn
 from coldstart.agent.bootloop import BootLoop
 from coldstart.agent.records import Boot, to_json
-from coldstart.agent.runtimes import Context, StopFailed, Unavailable
+from coldstart.agent.runtimes import Context, Unavailable
 from coldstart.agent.stopwatch import Cancelled, Prey
 from coldstart.agent.wire import Decoder, Encoder, WireError
 
@@ -55,22 +55,15 @@ class Measurer:
             pass  # the watchdog is gone; the clean-up must go on all the same
 
     def clean(self, run: str) -> dict[str, list[str]]:
-        """Remove what bears the mark of `run` ('': of any dead run), in every runtime that this node may have."""
-        removed: list[str] = []
-        failed: list[str] = []
-        for name in runtimes.names():
-            try:
-                removed += self._any(name).clean(run)
-            except (StopFailed, OSError, ValueError) as error:
-                failed.append(f"{name}: {error}")
-        return {"removed": removed, "failed": failed}
+        """Remove what bears the mark of `run` ('': of any dead run)."""
+        return cleaning.clean(self._context, run, self._runtimes)
 
     def _serve(self) -> None:
         decoder = Decoder()
         while self._session.state != "ended":
             ready, _, _ = select.select([self._stream.fileno(), self._cancel], [], [])
-            if self._cancel in ready:
-                return
+            if self._stream.fileno() not in ready:
+                return  # cancelled, and everything that was said before is done
             data = self._stream.recv(1 << 16)
             if not data:
                 return
@@ -84,7 +77,8 @@ class Measurer:
     def _greet(self, action: session.Greet) -> None:
         self._context = Context(action.run, caches.folder(os.environ), action.settings)
         self._cache = caches.Cache(self._context.cache)
-        swept = self.clean("")
+        # The lock is ours: what bears our own mark is left from a link whose agent was killed, as is anybody else's.
+        swept = _joined(self.clean(""), self.clean(action.run))
         self.send("hello", run=action.run, facts=facts.facts(), swept=swept, runtimes=runtimes.names())
 
     def _offer(self, action: session.Offer) -> None:
@@ -125,8 +119,10 @@ class Measurer:
             options = dict(action.options)
             options.update({key: tuple(value) for key, value in options.items() if isinstance(value, list)})
             runtime = module.Runtime(module.Options(**options), self._context)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError) as error:
             raise Unavailable(f"{action.runtime}: {error}", "does the node run the same version?") from None
+        except ValueError as error:
+            raise Unavailable(f"{action.runtime}: {error}", "correct the node's settings") from None
         found = runtime.check()
         self._runtimes[action.runtime] = runtime
         file = self._cache.file(action.image.sha256) if action.image.sha256 else ""
@@ -154,14 +150,11 @@ class Measurer:
         result = self.clean(action.run)
         if action.images:
             result["removed"] += self._cache.empty()
+            result = _joined(result, cleaning.clean_images(self._context, self._runtimes))
         self.send("cleaned", **result)
 
     def _end(self, action: session.End) -> None:
         pass  # the session has ended; `serve` cleans up
-
-    def _any(self, name: str) -> Any:
-        module = runtimes.load(name)
-        return self._runtimes.get(name) or module.Runtime(module.Options(), self._context)
 
     _do: dict[type, Callable[[Measurer, Any], None]] = {
         session.Greet: _greet,
@@ -175,6 +168,10 @@ class Measurer:
     }
 
 
+def _joined(one: dict[str, list[str]], other: dict[str, list[str]]) -> dict[str, list[str]]:
+    return {key: one[key] + other[key] for key in one}
+
+
 def main(stream: socket.socket) -> int:
     """The measurer's whole life, in a process of its own; returns its exit code."""
     for name in runtimes.names():
@@ -184,6 +181,7 @@ def main(stream: socket.socket) -> int:
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # a terminal's keys are the controller's business
     spawn.die_with_parent(signal.SIGTERM)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     measurer = Measurer(stream, read_end)
     try:
         measurer.serve()
@@ -194,11 +192,3 @@ def main(stream: socket.socket) -> int:
         measurer.send("fault", text=traceback.format_exc(limit=-3)[-2000:])
         return 1
     return 0
-
-
-def cleaner(run: str, settings: dict[str, str] | None = None) -> list[str]:
-    """For the watchdog, when the measurer is no more: what it can still remove; returns what it could not."""
-    ours, _ = socket.socketpair()
-    measurer = Measurer(ours, -1)
-    measurer._context = Context(run, caches.folder(os.environ), settings or {})
-    return measurer.clean(run)["failed"]

@@ -25,11 +25,12 @@ class Footprint:
 
 
 def footprint(pids: Sequence[int], interfaces: Sequence[str]) -> Footprint:
-    """What these processes hold now. A control group that this agent is in as well is not theirs."""
-    mine = set(cgroups_of("self"))
-    cgroups = [path for pid in pids for path in cgroups_of(str(pid)) if path not in mine]
+    """What these processes hold now. A control group that others are in as well is not theirs: a shim is in its
+    engine's, a bare process in this agent's; neither would ever go away."""
+    cgroups = dict.fromkeys(path for pid in pids for path in cgroups_of(str(pid)))
+    exclusive = tuple(path for path in cgroups if set(_members(path)) <= set(pids))
     processes = [(pid, started) for pid in pids for started in [_started(pid)] if started is not None]
-    return Footprint(tuple(processes), tuple(dict.fromkeys(cgroups)), tuple(interfaces))
+    return Footprint(tuple(processes), exclusive, tuple(interfaces))
 
 
 def remains(held: Footprint) -> list[str]:
@@ -76,6 +77,10 @@ def cgroups_of(pid: str) -> list[str]:
         mounts = [controllers, controllers.replace("name=", "")] if controllers else ["", "unified"]
         found += [d for d in (os.path.join(CGROUP_ROOT, m, path.lstrip("/")) for m in mounts) if os.path.isdir(d)][:1]
     return found
+
+
+def _members(cgroup: str) -> list[int]:
+    return [int(text) for text in (_read(os.path.join(cgroup, "cgroup.procs")) or "").split()]
 
 
 def _started(pid: int) -> str | None:

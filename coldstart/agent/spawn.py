@@ -24,8 +24,7 @@ def spawn(argv: list[str], env: dict[str, str], output: int) -> int:
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
     ]
     streams += [(os.POSIX_SPAWN_DUP2, output, 1), (os.POSIX_SPAWN_DUP2, output, 2)]
-    # Python ignores SIGPIPE, and what is ignored stays so across exec.
-    defaults = [signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    defaults = signal.valid_signals()  # Python ignores SIGPIPE, and what is ignored stays so across exec
     return os.posix_spawn(argv[0], argv, env, file_actions=streams, setsid=True, setsigmask=[], setsigdef=defaults)
 
 

@@ -16,7 +16,8 @@ import socket
 import time
 from typing import Any, NoReturn
 
-from coldstart.agent import lock, measurer
+from coldstart.agent import cache, cleaning, lock, measurer
+from coldstart.agent.runtimes import Context
 from coldstart.agent.wire import Decoder, Encoder, Message, WireError
 
 SILENCE_S = 15.0
@@ -104,7 +105,8 @@ class Watchdog:
         status = self._child.end(self._relay_quietly)
         if status == 0:
             return 0
-        failed = measurer.cleaner(self._run, self._settings)
+        context = Context(self._run, cache.folder(os.environ), self._settings)
+        failed = cleaning.clean(context, self._run, {})["failed"]
         text = f"the measurer ended with status {status}"
         with contextlib.suppress(OSError):
             self._send("fault", text=text + (f"; left behind: {', '.join(failed)}" if failed else ""))
@@ -128,12 +130,15 @@ class Child:
         self.ended = False
         self._encoder = Encoder()
         self._decoder = Decoder()
+        # Held back until the measurer has its handler: a goodbye may come before it is ready.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         self.pid = os.fork()
         if self.pid == 0:
             self.stream.close()
             for fd in not_yours:
                 os.close(fd)
             _exit_with(measurer.main(theirs))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         theirs.close()
 
     def tell(self, message: Message) -> None:

@@ -124,6 +124,11 @@ class Runtime(Protocol):
     def clean(self, run: str) -> list[str]:
         """Remove what bears the mark of `run` ('': of any run, this one excepted); say what it was."""
 
+    # Optional: clean_images() -> list[str] removes the pushed images that the runtime keeps; says which they were.
+
+    def close(self) -> None:
+        """Let go of what this object holds open in this process; instances and networks are `clean`'s."""
+
 
 def names() -> list[str]:
     """Every runtime there is, by file name."""

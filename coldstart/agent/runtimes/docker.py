@@ -14,17 +14,16 @@ import shutil
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Callable
 
-from coldstart.agent import dockernet, engine, netlink
-from coldstart.agent.dockerapi import ApiError, Engine, negotiated, socket_path
-from coldstart.agent.dockerimage import layer_files, load
+from coldstart.agent import dockernet, dockerspec, engine, netlink
+from coldstart.agent.dockerapi import SYSTEM_SOCKET, ApiError, Engine, negotiated, socket_path
+from coldstart.agent.dockerimage import layer_files, load, remove_ours
 from coldstart.agent.dockerinstance import Container
 from coldstart.agent.records import Image, Ready
 from coldstart.agent.runtimes import Context, Place, Prepared, Stamp, StartFailed, StopFailed, Unavailable
 
 LABEL = "coldstart.run"
-ENDPOINT_MAC_SINCE = (1, 44)  # before, the container as a whole had one
 START_LIMIT_S = 60.0
 HELPERS = ("runc", "containerd-shim-runc-v2")
 
@@ -71,10 +70,12 @@ class Runtime:
         if not engine.answers(self._socket):
             self._explain_or_borrow()
         try:
-            version = Engine(self._socket).call("GET", "/version")
+            with Engine(self._socket) as asked:
+                version = asked.call("GET", "/version")
             self._version = negotiated(version)
         except (ApiError, ValueError) as error:
             raise Unavailable(f"Docker at {self._socket}: {error}", "update the engine or coldstart") from None
+        self._engine.close()
         self._engine = Engine(self._socket, self._version, START_LIMIT_S)
         return {"docker": version["Version"], "docker_api": self._version}
 
@@ -128,13 +129,24 @@ class Runtime:
     def clean(self, run: str) -> list[str]:
         removed = []
         if engine.answers(self._socket):
-            removed = self._remove_marked(run)
+            removed = self._with_engine(lambda asked: dockernet.remove_marked(asked, LABEL, run, but=self._run))
         return removed + engine.give_back(run, but=self._run)
+
+    def clean_images(self) -> list[str]:
+        """Remove the images that were pushed under a tag of ours."""
+        return self._with_engine(remove_ours) if engine.answers(self._socket) else []
+
+    def close(self) -> None:
+        self._engine.close()
 
     def _explain_or_borrow(self) -> None:
         if os.path.exists(self._socket) and not os.access(self._socket, os.W_OK):
             hint = "sudo usermod -aG docker $USER, then log in again"
             raise Unavailable(f"no permission to use {self._socket}", hint)
+        if self._socket != SYSTEM_SOCKET:  # somebody named it: an engine of ours there would be another one
+            raise Unavailable(
+                f"no Docker engine listens on {self._socket}", "correct coldstart_docker_host or DOCKER_HOST"
+            )
         engine.borrow(self._run, self._socket, self._log)
 
     def _choose_way(self, ready: Ready) -> tuple[str, ...]:
@@ -162,35 +174,23 @@ class Runtime:
         return {**labels, "evict": self._options.evict} if self._options.evict != "image" else labels
 
     def _body(self, place: Place) -> dict[str, Any]:
-        """The container, as /containers/create wants it."""
         assert self._network is not None
-        env = {**self._image.env, **self._options.env, "COLDSTART_NONCE": place.nonce}
-        args = self._options.args or tuple(self._image.args)
-        host: dict[str, Any] = {"NetworkMode": self._network.name, "Memory": self._options.memory_bytes}
-        body: dict[str, Any] = {
-            "Image": self._image_id,
-            "Env": [f"{name}={value.replace('{nonce}', place.nonce)}" for name, value in env.items()],
-            "Labels": {LABEL: self._run},
-            "HostConfig": host,
-        }
-        if args:
-            body["Cmd"] = [arg.replace("{nonce}", place.nonce) for arg in args]
-        if self._proxied:
-            host["PortBindings"] = {f"{self._port}/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(place.port)}]}
-            body["ExposedPorts"] = {f"{self._port}/tcp": {}}
-        else:
-            body.update(self._endpoint(place))
-        return body
-
-    def _endpoint(self, place: Place) -> dict[str, Any]:
-        assert self._network is not None
-        mac = dockernet.mac_of(place.address)
-        endpoint: dict[str, Any] = {"IPAMConfig": {"IPv4Address": place.address}}
-        networking = {"EndpointsConfig": {self._network.name: endpoint}}
-        if tuple(map(int, self._version.split("."))) >= ENDPOINT_MAC_SINCE:
-            endpoint["MacAddress"] = mac
-            return {"NetworkingConfig": networking}
-        return {"NetworkingConfig": networking, "MacAddress": mac}
+        address = "" if self._proxied else place.address
+        published = {self._port: place.port} if self._proxied else {}
+        return dockerspec.container(
+            dockerspec.Wanted(
+                image=self._image_id,
+                env={**self._image.env, **self._options.env, "COLDSTART_NONCE": "{nonce}"},
+                args=self._options.args or tuple(self._image.args),
+                labels={LABEL: self._run},
+                memory_bytes=self._options.memory_bytes,
+                network=self._network.name,
+                address=address,
+                published=published,
+            ),
+            nonce=place.nonce,
+            version=self._version,
+        )
 
     def _remove(self, container: str) -> None:
         try:
@@ -198,10 +198,12 @@ class Runtime:
         except ApiError:
             pass  # never created, or the engine is gone: `clean` finds it by its label
 
-    def _remove_marked(self, run: str) -> list[str]:
+    def _with_engine(self, do: Callable[[Engine], list[str]]) -> list[str]:
         try:
-            version = negotiated(Engine(self._socket).call("GET", "/version"))
-            return dockernet.remove_marked(Engine(self._socket, version), LABEL, run, but=self._run)
+            with Engine(self._socket) as asked:
+                version = negotiated(asked.call("GET", "/version"))
+            with Engine(self._socket, version) as asked:
+                return do(asked)
         except (ApiError, ValueError) as error:
             raise StopFailed(f"Docker: {error}") from None
 

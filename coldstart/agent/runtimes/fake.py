@@ -78,6 +78,9 @@ class Runtime:
     def stop(self, handle: Instance) -> None:
         handle.end()
 
+    def close(self) -> None:
+        pass
+
     def clean(self, run: str) -> list[str]:
         return []
 

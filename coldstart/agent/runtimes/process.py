@@ -83,6 +83,9 @@ class Runtime:
     def stop(self, handle: Process) -> None:
         handle.end()
 
+    def close(self) -> None:
+        pass
+
     def clean(self, run: str) -> list[str]:
         found = spawn.marked(spawn.MARK, run, but=self._run)
         for pid in found:
@@ -124,10 +127,10 @@ class Process:
 
     def end(self) -> None:
         """Kill the whole group and reap the leader."""
-        self.exit_code()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._pid, signal.SIGKILL)
-        os.waitpid(self._pid, 0)
+        with contextlib.suppress(ChildProcessError):  # `clean` was faster
+            os.waitpid(self._pid, 0)
         os.close(self.exited)
         os.close(self._output)
 

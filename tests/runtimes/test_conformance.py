@@ -1,0 +1,238 @@
+"""The exam of every runtime. A new file in `coldstart/agent/runtimes/` takes it without being named here.
+
+What a runtime cannot do on this machine shows as skipped, with the runtime's own reason. Runtimes that need more than
+this process (an engine, root) are `live`; those in FAST are not.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import dataclasses
+import inspect
+import json
+import os
+import platform
+import secrets
+import select
+import time
+from pathlib import Path
+
+import pytest
+
+from coldstart import images
+from coldstart.agent import pagecache, resources, runtimes
+from coldstart.agent.bootloop import BootLoop
+from coldstart.agent.records import MARKS, STARTS, Order, Ready
+from coldstart.agent.runtimes import Context, StopFailed, Unavailable
+from coldstart.agent.stopwatch import Prey
+
+FAST = ("fake", "process")
+NAMES = [pytest.param(name, marks=() if name in FAST else pytest.mark.live) for name in runtimes.names()]
+JSON_TYPES = {"str", "int", "bool", "tuple[str, ...]", "Mapping[str, str]"}
+TIMEOUT_NS = 10_000_000_000
+
+
+@pytest.fixture(params=NAMES)
+def name(request):
+    return request.param
+
+
+class Bench:
+    """One runtime with the reference workload, ready to boot; `fault` as the workload or the simulator knows it."""
+
+    def __init__(self, name: str, folder: Path, *, run: str, fault: str = "") -> None:
+        self.module = runtimes.load(name)
+        self.kind = self.module.Runtime
+        self.run = run
+        self.runtime = self.kind(self.module.Options(**self._options(fault)), Context(run, str(folder)))
+        self._read, self._write = os.pipe()
+        self.loop = BootLoop(self._read)
+
+    def prepared(self, *, timeout_ns: int = TIMEOUT_NS) -> Prey:
+        reference = self.kind.example["image"]
+        arch = platform.machine()
+        image = images.resolve(reference, packaging=self.kind.packaging, arch=arch, base=Path())
+        ready = Ready(port=8080, body="Serverless Unikernels!", nonce=image.nonce, timeout_ns=timeout_ns)
+        prepared = self.runtime.prepare(image.image, ready, str(image.path) if image.path else "")
+        pagecache.flush(prepared.files)
+        return Prey(self.runtime, ready, prepared)
+
+    def boots(self, prey: Prey, count: int = 1, start: str = "warm"):
+        found = []
+        self.loop.run([Order(0, index, "t", start) for index in range(count)], {"t": prey}, found.append)
+        return found
+
+    def close(self) -> None:
+        self.runtime.clean(self.run)
+        self.runtime.close()
+        self.loop.close()
+        os.close(self._read)
+        os.close(self._write)
+
+    def _options(self, fault: str) -> dict[str, object]:
+        if not fault:
+            return {}
+        known = {field.name for field in dataclasses.fields(self.module.Options)}
+        return {"env": {"COLDSTART_FAULT": FAULTS[fault]}} if "env" in known else {"fault": fault}
+
+
+FAULTS = {"exits": "exit:3", "never-answers": "mute", "stale": "stale"}  # the simulator's words, and the workload's
+
+
+@pytest.fixture
+def bench(name, tmp_path):
+    """Makes benches and leaves nothing of theirs; skips where the runtime is not to be had."""
+    made = []
+
+    def make(**options) -> Bench:
+        one = Bench(name, tmp_path, run=options.pop("run", f"test-{secrets.token_hex(4)}"), **options)
+        made.append(one)
+        try:
+            one.runtime.check()
+        except Unavailable as error:
+            pytest.skip(f"{name}: {error.reason} ({error.hint})")
+        return one
+
+    yield make
+    for one in made:
+        one.close()
+
+
+# -- what the file says
+
+
+def test_options_are_plain_data(name):
+    """A frozen dataclass of JSON types with defaults, documented: playbooks are validated and docs written from it."""
+    options = runtimes.load(name).Options
+    assert dataclasses.is_dataclass(options)
+    assert options.__dataclass_params__.frozen
+    assert options.__doc__
+    assert not options.__doc__.startswith("Options(")
+    for field in dataclasses.fields(options):
+        assert field.type in JSON_TYPES, field
+        assert getattr(options(), field.name) in field.metadata.get("choices", [getattr(options(), field.name)])
+    json.dumps(dataclasses.asdict(options()))
+
+
+def test_it_declares_what_it_can(name):
+    """Plan time knows what to refuse."""
+    kind = runtimes.load(name).Runtime
+    assert kind.packaging in ("executable", "docker-archive", "none")
+    assert set(kind.ready_kinds) <= {"http", "tcp", "output", "exit"}
+    assert set(kind.starts) <= set(STARTS)
+    assert kind.typical_boot_ns > 0
+    assert kind.example["runtime"] == name
+
+
+def test_it_has_the_whole_interface(name):
+    """By shape: every method of the protocol, with its parameters."""
+    kind = runtimes.load(name).Runtime
+    for method in ("check", "prepare", "place", "start", "stop", "clean"):
+        ours = list(inspect.signature(getattr(kind, method)).parameters)
+        assert ours == list(inspect.signature(getattr(runtimes.Runtime, method)).parameters), method
+
+
+def test_it_never_reads_a_clock_and_never_prints(name):
+    """There is one stopwatch, and stdout is the protocol's."""
+    tree = ast.parse(Path(runtimes.load(name).__file__).read_text())
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    assert not imported & {"time", "datetime", "timeit"}
+    assert "print" not in called
+
+
+# -- what it does
+
+
+def test_facts_are_texts(bench):
+    """They go into the store and onto the screen."""
+    assert all(isinstance(k, str) and isinstance(v, str) for k, v in bench().runtime.check().items())
+
+
+def test_a_boot(bench):
+    """Every mark in its order, an outcome, and nothing left when it is `reclaimed`."""
+    one = bench()
+    for boot in one.boots(one.prepared(), 3):
+        assert (boot.outcome, boot.flags) == ("ok", ())
+        marks = boot.marks_ns
+        assert set(marks) <= set(MARKS)
+        assert 0 <= marks["created"] <= marks["api_return"] <= marks["stop"]
+        assert 0 <= marks.get("tcp", 0) <= marks["ready"] <= marks["stop"] <= marks["gone"] <= marks["reclaimed"]
+        assert all(value > 0 for value in boot.memory_bytes.values())
+
+
+def test_every_boot_is_somewhere_new(bench):
+    """Name, nonce, and address or port: a leftover can never stand where the next one is looked for."""
+    one = bench()
+    prey = one.prepared()
+    places = []
+    for number in range(3):
+        places.append(one.runtime.place(f"nonce{number}"))
+        (boot,) = one.boots(prey)
+        assert boot.outcome == "ok"
+    assert len({place.name for place in places}) == 3
+    if prey.prepared.labels.get("time") != "virtual":
+        assert len({(place.address, place.port) for place in places}) == 3
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome"), [("exits", "error:exited"), ("never-answers", "timeout"), ("stale", "timeout")]
+)
+def test_a_failure_is_a_row_with_its_reason(bench, fault, outcome):
+    """Never ready, always explained, nothing left behind, and the next boot is a good one."""
+    one = bench(fault=fault)
+    (boot,) = one.boots(one.prepared(timeout_ns=1_500_000_000))
+    assert boot.outcome == outcome
+    assert boot.detail
+    assert "ready" not in boot.marks_ns
+    assert "reclaimed" in boot.marks_ns
+    good = bench()
+    assert good.boots(good.prepared())[0].outcome == "ok"
+
+
+def test_page_cold_is_cold(bench):
+    """Nothing of the image is in the page cache when the boot begins; or the runtime says why it cannot be."""
+    one = bench()
+    prey = one.prepared()
+    if "page-cold" not in one.kind.starts or prey.prepared.cold_unavailable:
+        pytest.skip(prey.prepared.cold_unavailable or "not a start kind of this runtime")
+    cold, warm = one.boots(prey, start="page-cold")[0], one.boots(prey)[0]
+    assert (cold.outcome, cold.cache_bytes["start"]) == ("ok", 0)
+    assert warm.cache_bytes["start"] == warm.cache_bytes["files"]
+
+
+@contextlib.contextmanager
+def started(one: Bench):
+    """An instance nobody stops, as a killed agent leaves it: what it holds."""
+    one.prepared()
+    place = one.runtime.place("orphan")
+    if hasattr(one.runtime, "clock"):
+        one.runtime.probe(place)
+    handle = one.runtime.start(place, lambda mark: None)
+    yield resources.footprint(handle.processes(), handle.interfaces())
+    with contextlib.suppress(StopFailed):  # it is gone by now; this closes what the handle holds
+        one.runtime.stop(handle)
+
+
+def gone(held: resources.Footprint) -> bool:
+    """Within a few seconds: an engine removes a shim a moment after its container."""
+    deadline = time.monotonic() + 5
+    while resources.remains(held) and time.monotonic() < deadline:
+        select.select([], [], [], 0.01)
+    return not resources.remains(held)
+
+
+def test_clean_removes_what_bears_our_mark_and_nothing_else(bench):
+    """Another run's instance stays; its own run's goes; and going over it again finds nothing."""
+    if bench().kind.packaging == "none":  # nothing of it exists outside this process
+        assert bench().runtime.clean("") == []
+        return
+    mine, other = bench(), bench()
+    with started(other) as kept, started(mine) as held:
+        assert mine.runtime.clean(mine.run)
+        assert gone(held)
+        assert len(resources.remains(kept)) >= len(kept.processes) > 0
+        assert mine.runtime.clean(mine.run) == []
+        assert other.runtime.clean(other.run)
+        assert gone(kept)

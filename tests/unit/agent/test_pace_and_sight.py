@@ -1,0 +1,74 @@
+"""The probing budget, and what is made of what the probes saw."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coldstart.agent.pace import BUDGET, CREDIT_NS, HEDGE_NS, MAX_INTERVAL_NS, MIN_INTERVAL_NS, Pace
+from coldstart.agent.ready import Seen
+from coldstart.agent.sight import Sight
+
+US = 1_000
+
+
+def test_the_finest_interval_while_the_credit_lasts():
+    """A process is there after a millisecond."""
+    pace = Pace()
+    pace.charge(300 * US)
+    assert pace.interval_ns(elapsed_ns=0, waiting=False) == MIN_INTERVAL_NS
+
+
+def test_only_an_answer_is_due():
+    """New connections are less urgent then."""
+    assert Pace().interval_ns(elapsed_ns=0, waiting=True) == HEDGE_NS
+
+
+@given(st.integers(10 * US, 800 * US))
+def test_the_budget_holds_in_the_long_run(cost_ns):
+    """5 % of one core and the credit, whatever a round costs."""
+    pace, elapsed_ns = Pace(), 0
+    while elapsed_ns < 5_000_000_000:
+        elapsed_ns += pace.interval_ns(elapsed_ns=elapsed_ns, waiting=False)
+        pace.charge(cost_ns)
+    assert pace.spent_ns <= CREDIT_NS + BUDGET * elapsed_ns + 2 * cost_ns
+
+
+def test_the_interval_has_an_upper_bound():
+    """However dear a round is."""
+    pace = Pace()
+    pace.charge(100_000_000)
+    assert pace.interval_ns(elapsed_ns=0, waiting=False) == MAX_INTERVAL_NS
+
+
+def told(*seen: tuple[str, int, int]) -> Sight:
+    sight = Sight()
+    for what, probe, now_ns in seen:
+        sight.note(Seen(what, probe), now_ns)
+    return sight
+
+
+def test_ready_is_the_first_byte_of_the_valid_answer():
+    """Not of an invalid one before it, and not when its last byte came."""
+    sight = told(
+        ("opened", 0, 10), ("tcp", 0, 11), ("byte", 0, 12), ("failed", 0, 13),
+        ("opened", 1, 20), ("tcp", 1, 21), ("byte", 1, 25), ("valid", 1, 29),
+    )  # fmt: skip
+    assert (sight.tcp_ns, sight.ready_ns, sight.resolution_ns) == (11, 25, 15)
+
+
+def test_the_first_probe_has_no_resolution():
+    """Nothing had failed before it."""
+    assert told(("opened", 0, 10), ("byte", 0, 12), ("valid", 0, 13)).resolution_ns is None
+
+
+def test_an_older_probe_may_win():
+    """Then what counts is the one opened before the winner."""
+    sight = told(("opened", 0, 10), ("opened", 1, 20), ("opened", 2, 30), ("byte", 1, 45), ("valid", 1, 46))
+    assert sight.resolution_ns == 35
+
+
+def test_the_first_valid_answer_counts():
+    """A second one changes nothing."""
+    sight = told(("opened", 0, 10), ("valid", 0, 12), ("opened", 1, 20), ("valid", 1, 22))
+    assert sight.ready_ns == 12
