@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from types import TracebackType
 
 from rich.console import Console
@@ -10,29 +11,28 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from coldstart.agent.records import OK
 from coldstart.events import BootDone, Event, LinkLost, NodeDone, NodeUp, Skipped, TargetReady
-from coldstart.model import Boot, Plan
+from coldstart.model import Boot, Order, Plan
 from coldstart.units import format_duration
 
 
 class Display:
-    """One line per node: what boots, done of total, time left, the last result. A context manager."""
+    """One line per node: what boots now, done of total, time left, the last result. A context manager."""
 
-    def __init__(self, plan: Plan, *, done: int = 0) -> None:
+    def __init__(self, plan: Plan) -> None:
         self._console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
-        self._trials = {trial.id: trial for trial in plan.trials}
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=12),
             MofNCompleteColumn(),
             TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[now]}"),
             TextColumn("{task.fields[last]}"),
             console=self._console,
             disable=not self._console.is_terminal,
             transient=True,
         )
+        self._left = {n: {(o.trial, o.index): o for o in orders} for n, orders in plan.orders.items()}
         self._tasks = {node: self._task(node, len(orders)) for node, orders in plan.orders.items()}
-        if len(self._tasks) == 1:
-            self._progress.advance(next(iter(self._tasks.values())), done)
 
     def __enter__(self) -> Display:
         self._progress.start()
@@ -48,25 +48,38 @@ class Display:
     def take(self, event: Event) -> None:
         match event:
             case BootDone(node=node, boot=boot):
-                self._progress.update(self._tasks[node], advance=1, last=self._result(boot))
+                self._done(node, boot)
             case NodeUp(node=node, swept=swept) if swept:
                 self.note(f"{node}: removed what a dead run had left: {', '.join(swept)}")
             case TargetReady(node=node, target=target, warnings=warnings):
                 for warning in warnings:
                     self.note(f"{node}: {target}: {warning}")
-            case Skipped(node=node, target=target, reason=reason, start=start):
-                self.note(f"{node}: {target} {start} skipped: {reason}")
+            case Skipped():
+                self._skipped(event)
             case LinkLost(reason=reason):
                 self.note(f"{reason}; trying again")
-            case NodeDone(node=node, error=error):
-                self._progress.update(self._tasks[node], last="ended early" if error else "done")
+            case NodeDone(node=node, error=error) if node in self._tasks:
+                self._progress.update(self._tasks[node], now="ended early" if error else "done")
             case _:
                 pass
 
     def _task(self, node: str, total: int) -> TaskID:
-        return self._progress.add_task(node, total=total, last="preparing")
+        return self._progress.add_task(node, total=total, now="preparing", last="")
 
-    def _result(self, boot: Boot) -> str:
-        trial = self._trials[boot.trial]
+    def _done(self, node: str, boot: Boot) -> None:
+        left = self._left[node]
+        left.pop((boot.trial, boot.index), None)
         result = format_duration(boot.marks_ns["ready"]) if boot.outcome == OK else f"{boot.outcome}: {boot.detail}"
-        return f"{trial.target} {trial.start}: {result}"
+        self._progress.update(self._tasks[node], advance=1, now=_booting(left), last=f"last {result}")
+
+    def _skipped(self, event: Skipped) -> None:
+        self.note(f"{event.node}: {event.target} {event.start} skipped: {event.reason}")
+        known = self._left[event.node].items()
+        left = {key: o for key, o in known if (o.target, o.start) != (event.target, event.start)}
+        self._left[event.node] = left
+        self._progress.update(self._tasks[event.node], total=len(left))
+
+
+def _booting(left: Mapping[tuple[int, int], Order]) -> str:
+    order = next(iter(left.values()), None)
+    return f"booting {order.target} {order.start}" if order else ""

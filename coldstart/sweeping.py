@@ -119,7 +119,7 @@ def sweep(job: Job, store: Store, *, resume: str | None = None, reconnect_s: flo
     done = frozenset(store.done(run))
     recorder = Recorder(store, run, job.plan)
     request = controller.Request(run, job.nodes, job.playbook, plans.remaining(job.plan, done), reconnect_s, done)
-    with Display(job.plan, done=len(done)) as display:
+    with Display(request.plan) as display:
         display.note(_announcement(job, run, store))
         interrupted = asyncio.run(_drive(request, recorder, display, store))
     store.finish(run, "interrupted" if interrupted else "failed" if recorder.lost else "finished")
