@@ -60,5 +60,9 @@ async def connect(node: Node, code: bundle.Bundle) -> LocalLink:
     except OSError as error:
         raise NodeError(f"{node.name}: {python}: {error.strerror}", hint="set ansible_python_interpreter") from None
     link = LocalLink(process)
-    await link.write(code.data)
+    try:
+        await link.write(code.data)
+    except OSError:
+        said = (await link.close()).strip().splitlines() or ["it ended at once"]
+        raise NodeError(f"{node.name}: {python}: {said[-1]}", hint="is it Python 3.9 or later?") from None
     return link

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from coldstart.agent import spawn
 from coldstart.agent.watchdog import Watchdog
 
 
@@ -15,6 +16,7 @@ def main() -> int:
     os.dup2(null, 0)
     os.dup2(2, 1)
     os.close(null)
+    spawn.seal()
     return Watchdog(reader, writer).guard()
 
 

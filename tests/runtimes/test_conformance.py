@@ -182,7 +182,7 @@ def test_every_boot_is_somewhere_new(bench):
 def test_a_failure_is_a_row_with_its_reason(bench, fault, outcome):
     """Never ready, always explained, nothing left behind, and the next boot is a good one."""
     one = bench(fault=fault)
-    (boot,) = one.boots(one.prepared(timeout_ns=1_500_000_000))
+    (boot,) = one.boots(one.prepared(timeout_ns=max(200_000_000, 3 * one.kind.typical_boot_ns)))
     assert boot.outcome == outcome
     assert boot.detail
     assert "ready" not in boot.marks_ns

@@ -49,7 +49,7 @@ class Runtime:
     packaging = "docker-archive"
     ready_kinds = ("http", "tcp", "output", "exit")
     starts = ("warm", "page-cold")
-    typical_boot_ns = 1_000_000_000
+    typical_boot_ns = 600_000_000
     example = {"runtime": "docker", "image": "hello"}
 
     def __init__(self, options: Options, context: Context) -> None:

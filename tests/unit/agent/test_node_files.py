@@ -119,6 +119,7 @@ def output():
 def test_spawned_processes_bear_the_mark_and_nothing_else(output):
     """Own session, no descriptor but 0, 1 and 2, default signals; found by its mark, and gone after kill."""
     env = {spawn.MARK: "spawn-test", "PATH": os.environ["PATH"]}
+    spawn.seal()
     script = "grep SigIgn /proc/$$/status; echo up; exec sleep 60"
     pid = spawn.spawn([shutil.which("sh"), "-c", script], env, output)
     while b"up" not in (text := os.pread(output, 4096, 0)):
