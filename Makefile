@@ -8,7 +8,7 @@ help: ## list the verbs
 setup: ## .venv with coldstart and the developers' tools in it; missing system packages
 	@scripts/setup.sh dev
 
-sweep: ## measure this machine; more arguments: make sweep ARGS='--playbook patel2017'
+sweep: ## measure this machine; more arguments: make sweep ARGS='--boots 30'
 	@scripts/setup.sh run
 	@.venv/bin/coldstart sweep inventories/local.yaml $(ARGS)
 

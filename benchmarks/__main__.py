@@ -8,6 +8,8 @@ import json
 import sys
 from pathlib import Path
 
+from rich.console import Console
+
 from benchmarks import floor, help_cpu, result, witness
 from benchmarks.booting import Cancel, Failed
 from benchmarks.machine import Machine, machine
@@ -16,6 +18,7 @@ from coldstart.agent.stopwatch import Cancelled
 from coldstart.errors import ColdstartError
 
 BENCHMARKS = {"floor": floor, "witness": witness, "help": help_cpu}
+FILE_WIDTH = 200
 CANCELLED = 130  # as shells say of Ctrl-C
 
 
@@ -58,11 +61,14 @@ def _run(name: str, n: int | None, cancel: Cancel) -> list[Row]:
 
 def _print(found: Machine, rows: list[Row], *, as_markdown: bool) -> None:
     """Durations: median (p95, p99)."""
-    table = result.markdown(rows) if as_markdown else result.text(rows)
     notes = [f"Machine: {found.line()}.", "Durations: median (p95, p99); `-`: too few samples for it."]
     if found.warning():
         notes.append(f"The machine was {found.warning()}.")
-    print("\n".join([table, "", *notes]))
+    if as_markdown:
+        print(result.markdown(rows))
+    else:
+        Console(width=None if sys.stdout.isatty() else FILE_WIDTH).print(result.table(rows))
+    print("", *notes, sep="\n")
 
 
 def _save(path: Path, found: Machine, rows: list[Row]) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.result import NotRun
 from coldstart import images
-from coldstart.agent import runtimes
+from coldstart.agent import lock, runtimes
 from coldstart.agent.bootloop import BootLoop
 from coldstart.agent.records import OK, Boot, Order, Ready
 from coldstart.agent.runtimes import Context, Place, Unavailable
@@ -81,6 +81,19 @@ class Booter:
 
 
 @contextmanager
+def _node(run: str) -> Iterator[None]:
+    """This machine, for us alone: a sweep that begins meanwhile would take our instances for a dead run's."""
+    try:
+        held = lock.take(run)
+    except lock.Busy as error:
+        raise NotRun(f"{error}; wait for it to end") from None
+    try:
+        yield
+    finally:
+        os.close(held)
+
+
+@contextmanager
 def booter(name: str, cancel: Cancel) -> Iterator[Booter]:
     """`hello` in one runtime, prepared and warm. NotRun if it cannot be had; nothing of it is left at the end."""
     run = f"bench-{secrets.token_hex(4)}"
@@ -88,7 +101,7 @@ def booter(name: str, cancel: Cancel) -> Iterator[Booter]:
     resolved = images.resolve("hello", packaging=module.Runtime.packaging, arch=platform.machine(), base=Path())
     assert resolved.path is not None  # `hello` is built in
     ready = Ready(port=build.PORT, nonce=resolved.nonce)
-    with tempfile.TemporaryDirectory(prefix="coldstart-bench-") as scratch:
+    with _node(run), tempfile.TemporaryDirectory(prefix="coldstart-bench-") as scratch:
         runtime = module.Runtime(module.Options(), Context(run, scratch))
         try:
             runtime.check()

@@ -1,8 +1,8 @@
 """An independent witness: tcpdump on the instance's link, and its clock mapped to ours.
 
-tcpdump's stamps are the kernel's, of CLOCK_REALTIME; a boot's marks are of CLOCK_MONOTONIC. The distance between the two
-is sampled before and after every boot (monotonic, realtime, monotonic; the tightest of many) and interpolated, so that
-a clock that is being slewed does not matter.
+tcpdump's stamps are the kernel's, of CLOCK_REALTIME; a boot's marks are of CLOCK_MONOTONIC. The distance between the
+two is sampled before and after every boot (monotonic, realtime, monotonic; the tightest of many) and interpolated, so
+that a clock that is being slewed does not matter.
 """
 
 from __future__ import annotations

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from rich import box
+from rich.markup import escape
+from rich.table import Table
 
 from coldstart import stats
 
@@ -21,7 +24,7 @@ class NotRun(Exception):
 
 @dataclass(frozen=True)
 class Row:
-    """One figure held against one goal. met: None if it could not be judged. samples: for the record, unit in the name."""
+    """One figure held against one goal. met: None if it could not be judged. samples: all, the unit in their name."""
 
     what: str
     peer: str = ""
@@ -83,18 +86,18 @@ def difference_ms(ours: Sequence[float], peers: Sequence[float]) -> str:
     return f"{value / 1e6:+.3f} ms {_interval_ms(interval)}"
 
 
-def text(rows: Sequence[Row]) -> str:
-    """A table for a terminal."""
-    table = [HEAD, *(row.cells() for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+def table(rows: Sequence[Row]) -> Table:
+    """For a terminal: cells wrap where it is narrow."""
+    found = Table(*HEAD, box=box.HORIZONTALS)
+    for row in rows:
+        found.add_row(*map(escape, row.cells()))
+    return found
 
 
 def markdown(rows: Sequence[Row]) -> str:
     """The same for docs/benchmarks.md."""
-    table = [HEAD, ("---",) * len(HEAD), *(row.cells() for row in rows)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in table)
+    lines = [HEAD, ("---",) * len(HEAD), *(row.cells() for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _ms(value_ns: float | None) -> str:

@@ -28,7 +28,7 @@ _STORE = click.option(
     show_envvar=True,
     help="SQLite file with all results.  [default: $XDG_STATE_HOME/coldstart/coldstart.db]",
 )
-_RUN = click.argument("run", metavar="RUN", default="latest", shell_complete=completion.runs)
+_RUN = click.argument("run", metavar="[RUN]", default="latest", shell_complete=completion.runs)
 
 
 def _selection(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -91,7 +91,8 @@ def sweep(store: Path | None, format_: str, resume: str | None, *, dry_run: bool
     with sweeping.open_store(store) as opened:
         job = sweeping.load(wanted, seed=sweeping.seed_of(opened, resume))
         outcome = sweeping.sweep(job, opened, resume=resume, reconnect_s=reconnect_s)
-        _print_run(opened, outcome.run, format_)
+        if outcome.run:
+            _print_run(opened, outcome.run, format_)
     outcome.judge(max_failures)
 
 

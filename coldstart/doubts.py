@@ -16,7 +16,7 @@ import numpy as np
 from coldstart.agent.records import OK
 from coldstart.model import Boot, Cell
 from coldstart.stats import Summary, drift, robust_z, span_seconds
-from coldstart.units import format_bytes, format_duration
+from coldstart.units import format_duration
 
 FEW = 30  # below it a median's interval is some tenths of the spread wide, and p95 is nearly the maximum
 OUTLIER_SDS = 10  # robust standard deviations; as hyperfine does: rare enough that each is worth a look
@@ -132,31 +132,35 @@ def _coarse(ran: _Ran) -> Doubt | None:
 def _disturbed(ran: _Ran) -> Doubt | None:
     found = []
     for cell, _ in ran:
-        flags = Counter(flag.partition(":")[2] or flag for boot in cell.boots for flag in boot.flags)
+        told = (flag.partition(":") for boot in cell.boots for flag in boot.flags)
+        flags = Counter(what for kind, _, what in told if kind == "disturbed")
         if flags:
             found.append(_Finding(cell, ", ".join(f"{n} {flag}" for flag, n in flags.most_common())))
     advice = "the host took time away from these boots; they are included: repeat on an idle machine"
     return _doubt("disturbed", "disturbed boots: {}", advice, found)
 
 
-def _still_cached(ran: _Ran) -> Doubt | None:
+def _left_behind(ran: _Ran) -> Doubt | None:
     found = []
     for cell, _ in ran:
-        left = [boot.cache_bytes for boot in cell.boots if boot.outcome == OK and boot.cache_bytes.get("start", 0) > 0]
-        if left and cell.trial.start == "page-cold":
-            most = max(cache["start"] for cache in left)
-            found.append(_Finding(cell, f"{len(left)} of {len(cell.boots)} boots, up to {format_bytes(most)}"))
-    advice = "other processes hold these pages: stop what uses the same files, or read the figure as partly warm"
-    return _doubt("still-cached", "not all files left the page cache: {}", advice, found)
+        flags = [
+            flag for boot in cell.boots for flag in boot.flags if flag.startswith(("not-stopped:", "not-reclaimed:"))
+        ]
+        if flags:
+            found.append(_Finding(cell, f"{len(flags)} boots, {flags[0]}"))
+    advice = "what they held may have disturbed the boots after them: coldstart clean INVENTORY removes what is ours"
+    return _doubt("left-behind", "not everything was given back: {}", advice, found)
 
 
 def _no_memory(ran: _Ran) -> Doubt | None:
     found = [
         _Finding(cell)
         for cell, _ in ran
-        if any(boot.outcome == OK for boot in cell.boots) and not any(boot.memory_bytes for boot in cell.boots)
+        if any(boot.outcome == OK for boot in cell.boots)
+        and not any(boot.memory_bytes for boot in cell.boots)
+        and cell.labels.get("time") != "virtual"
     ]
-    advice = "reading another user's processes needs root: coldstart check INVENTORY says what is missing"
+    advice = "reading another user's processes needs root"
     return _doubt("memory", "memory could not be read: {}", advice, found)
 
 
@@ -175,7 +179,7 @@ _RULES: tuple[_Rule, ...] = (
     _drift,
     _coarse,
     _disturbed,
-    _still_cached,
+    _left_behind,
     _labelled(
         "probe",
         "probe",

@@ -70,7 +70,8 @@ class Conversation:
         """Say goodbye, wait until the node is clean, close. On a lost link there is only closing."""
         try:
             if not self._lost:
-                await asyncio.wait_for(self._farewell(), FAREWELL_S)
+                async with asyncio.timeout(FAREWELL_S):
+                    await self._farewell()
         except (NodeError, TimeoutError):
             pass  # the watchdog on the other side does the same by itself once the stream is closed
         finally:
@@ -137,7 +138,8 @@ class Conversation:
 
     async def _receive(self) -> list[Message]:
         try:
-            data = await asyncio.wait_for(self._link.read(), SILENCE_S)
+            async with asyncio.timeout(SILENCE_S):  # wait_for of Python 3.11 may swallow a cancellation: Ctrl-C
+                data = await self._link.read()
             if not data:
                 raise await self._broken("the agent ended")
             return self._decoder.feed(data)

@@ -35,7 +35,8 @@ class LocalLink:
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
-            await asyncio.wait_for(self._process.wait(), KILL_S)
+            async with asyncio.timeout(KILL_S):
+                await self._process.wait()
         except TimeoutError:
             self._process.kill()
         await self._drain

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from coldstart.agent.records import OK
 from coldstart.events import BootDone, Event, LinkLost, NodeDone, NodeUp, Skipped, TargetReady
 from coldstart.model import Plan, Trial
@@ -9,12 +11,15 @@ from coldstart.store import Store
 
 
 class Recorder:
-    """Writes one run. A boot is durable when `take` returns."""
+    """Writes one run. A boot is durable when `take` returns. begin: makes the run's row, or takes it up again, once
+    the first node answers: a sweep that reaches nobody leaves no trace."""
 
-    def __init__(self, store: Store, run: str, plan: Plan) -> None:
+    def __init__(self, store: Store, run: str, plan: Plan, begin: Callable[[], None]) -> None:
         self._store = store
         self._run = run
         self._plan = plan
+        self._begin = begin
+        self.begun = False
         self._arch: dict[str, str] = {}
         self._facts: dict[str, dict[str, str]] = {}
         self.boots = 0
@@ -29,6 +34,7 @@ class Recorder:
                 self.boots += 1
                 self.failed += boot.outcome != OK
             case NodeUp(node=node, facts=facts):
+                self._begin_once()
                 self._arch[node] = facts.get("arch", "")
                 self._learn(node, dict(facts))
             case TargetReady():
@@ -41,6 +47,11 @@ class Recorder:
                 self.leftovers |= {node: leftovers} if leftovers else {}
             case LinkLost():
                 pass  # it shows if the node does not come back
+
+    def _begin_once(self) -> None:
+        if not self.begun:
+            self._begin()
+            self.begun = True
 
     def _describe(self, event: TargetReady) -> None:
         self._learn(event.node, dict(event.facts))

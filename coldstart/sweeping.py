@@ -8,7 +8,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ from coldstart import inventory as inventories
 from coldstart import plan as plans
 from coldstart import playbook as playbooks
 from coldstart.agent import runtimes
-from coldstart.errors import DocumentError, LeftoversError, NodeError, TooManyFailures, UsageError
+from coldstart.errors import DocumentError, LeftoversError, NodeError, StoreError, TooManyFailures, UsageError
 from coldstart.model import Node, Plan, Playbook, Run
 from coldstart.progress import Display
 from coldstart.recorder import Recorder
@@ -53,7 +53,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a sweep ended. interrupted: the signal that ended it, or 0; lost, leftovers: by node."""
+    """How a sweep ended. run: its id, empty if no node was reached; interrupted: the signal that ended it, or 0;
+    lost, leftovers: by node."""
 
     run: str
     boots: int
@@ -64,14 +65,15 @@ class Outcome:
 
     def judge(self, max_failures: int) -> None:
         """Raise what the exit code must tell; the most urgent first."""
+        again = f"go on with --resume {self.run}" if self.run else ""
         if self.interrupted:
-            print(f"coldstart: interrupted and cleaned up; go on with --resume {self.run}", file=sys.stderr)
+            print(f"coldstart: interrupted and cleaned up{again and '; '}{again}", file=sys.stderr)
             raise SystemExit(128 + self.interrupted)
         if self.leftovers:
             node, left = next(iter(self.leftovers.items()))
             raise LeftoversError(f"{node}: could not remove {'; '.join(left)}", hint="try coldstart clean")
         if self.lost:
-            raise NodeError("; ".join(self.lost.values()), hint=f"go on with --resume {self.run}")
+            raise NodeError("; ".join(self.lost.values()), hint=again)
         if self.failed > max_failures:
             hint = f"read them: coldstart export {self.run}; or allow them: --max-failures N"
             raise TooManyFailures(f"{self.failed} of {self.boots} boots failed", hint=hint)
@@ -115,15 +117,29 @@ def open_store(path: Path | None, *, readonly: bool = False) -> Store:
 
 def sweep(job: Job, store: Store, *, resume: str | None = None, reconnect_s: float = 120.0) -> Outcome:
     """Run the job, every boot stored as it arrives. It ends in order on SIGINT, SIGTERM and SIGHUP."""
-    run = _resumed(job, store, resume) if resume else _begun(job, store)
+    run, begin = _resumed(job, store, resume) if resume else _fresh(job, store)
     done = frozenset(store.done(run))
-    recorder = Recorder(store, run, job.plan)
+    recorder = Recorder(store, run, job.plan, begin)
     request = controller.Request(run, job.nodes, job.playbook, plans.remaining(job.plan, done), reconnect_s, done)
     with Display(request.plan) as display:
-        display.note(_announcement(job, run, store))
-        interrupted = asyncio.run(_drive(request, recorder, display, store))
-    store.finish(run, "interrupted" if interrupted else "failed" if recorder.lost else "finished")
-    return Outcome(run, recorder.boots + len(done), recorder.failed, interrupted, recorder.lost, recorder.leftovers)
+        display.note(_announcement(request, store))
+        state = "failed"
+        try:
+            interrupted = asyncio.run(_drive(request, recorder, display, store))
+            state = "interrupted" if interrupted else "failed" if recorder.lost else "finished"
+        finally:
+            if recorder.begun:
+                _finish(store, run, state)
+    shown = run if recorder.begun else ""
+    return Outcome(shown, recorder.boots + len(done), recorder.failed, interrupted, recorder.lost, recorder.leftovers)
+
+
+def _finish(store: Store, run: str, state: str) -> None:
+    try:
+        store.finish(run, state)
+    except StoreError:
+        if state == "finished":
+            raise  # otherwise the error that ended the run is the one to tell
 
 
 def clean(hosts: Sequence[Node], run: str, *, images: bool) -> Iterator[str]:
@@ -140,19 +156,18 @@ def clean(hosts: Sequence[Node], run: str, *, images: bool) -> Iterator[str]:
         raise LeftoversError("; ".join(stayed), hint="remove it by hand")
 
 
-def _begun(job: Job, store: Store) -> str:
+def _fresh(job: Job, store: Store) -> tuple[str, Callable[[], None]]:
+    """A new run's id, and what puts it into the store."""
     run = Run(new_run_id(), job.playbook.name, job.plan.seed, time.time_ns(), version=__version__)
-    store.begin(run, job.playbook.text, job.inventory_text, job.plan)
-    return run.id
+    return run.id, lambda: store.begin(run, job.playbook.text, job.inventory_text, job.plan)
 
 
-def _resumed(job: Job, store: Store, reference: str) -> str:
-    """The run to go on with; it must be the same sweep, or its cells would mix two."""
+def _resumed(job: Job, store: Store, reference: str) -> tuple[str, Callable[[], None]]:
+    """The run to go on with, and what takes it up; it must be the same sweep, or its cells would mix two."""
     run = store.find(reference).id
     if [cell.trial for cell in store.cells(run)] != list(job.plan.trials):
         raise UsageError(f"run {run} was another sweep", hint="give the inventory, playbook and options it had")
-    store.resume(run)
-    return run
+    return run, lambda: store.resume(run)
 
 
 def seed_of(store: Store, resume: str | None) -> int | None:
@@ -160,10 +175,11 @@ def seed_of(store: Store, resume: str | None) -> int | None:
     return store.find(resume).seed if resume else None
 
 
-def _announcement(job: Job, run: str, store: Store) -> str:
-    boots = sum(len(orders) for orders in job.plan.orders.values())
-    longest = format_duration(max(estimate_ns(job.plan).values()))
-    return f"run {run}: {boots} boots on {len(job.nodes)} node(s), about {longest}; seed {job.plan.seed}; {store.path}"
+def _announcement(request: controller.Request, store: Store) -> str:
+    plan, nodes = request.plan, len(request.nodes)
+    boots = sum(len(orders) for orders in plan.orders.values())
+    longest = format_duration(max(estimate_ns(plan).values(), default=0))
+    return f"run {request.run}: {boots} boots on {nodes} node(s), about {longest}; seed {plan.seed}; {store.path}"
 
 
 async def _drive(request: controller.Request, recorder: Recorder, display: Display, store: Store) -> int:

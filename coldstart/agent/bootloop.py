@@ -23,7 +23,7 @@ class BootLoop:
     def __init__(self, cancel: int, clock: Clock | None = None) -> None:
         self._cancel = cancel
         self._clock = clock or MonotonicClock()
-        # One lasting thread: PR_SET_PDEATHSIG follows the thread that forked, not the process.
+        # One lasting thread: starting one would be part of every boot.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="start")
 
     def arm(self) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
-import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -40,8 +39,8 @@ class Network:
         return address
 
     def here(self) -> bool:
-        """Whether the bridge is in this network namespace, and is the run's own, not a namesake's."""
-        return os.path.isdir(f"/sys/class/net/{self.bridge}/bridge")
+        """Whether the bridge is in this network namespace. Not by /sys, which may show another one's interfaces."""
+        return self.bridge in {name for _, name in socket.if_nameindex()}
 
 
 def create(engine: Engine, run: str, label: str) -> Network:

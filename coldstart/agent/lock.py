@@ -19,6 +19,11 @@ class Busy(Exception):
         self.run = run
 
 
+def is_the_nodes() -> bool:
+    """Whether the lock is the one for the whole node: only then is every run but its holder's known to be dead."""
+    return not os.environ.get("COLDSTART_LOCK")
+
+
 def path() -> str:
     """The same for every user of the node; /run/lock is there and writable for all on Debian and its kin.
     COLDSTART_LOCK names another, for who runs several fake nodes on one machine."""

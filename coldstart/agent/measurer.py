@@ -15,7 +15,7 @@ import traceback
 from typing import Any, Callable
 
 from coldstart.agent import cache as caches
-from coldstart.agent import cleaning, facts, pagecache, runtimes, session, spawn
+from coldstart.agent import cleaning, facts, lock, pagecache, runtimes, session, spawn
 from coldstart.agent.bootloop import BootLoop
 from coldstart.agent.records import Boot, to_json
 from coldstart.agent.runtimes import Context, Unavailable
@@ -55,7 +55,9 @@ class Measurer:
             pass  # the watchdog is gone; the clean-up must go on all the same
 
     def clean(self, run: str) -> dict[str, list[str]]:
-        """Remove what bears the mark of `run` ('': of any dead run)."""
+        """Remove what bears the mark of `run` ('': of any dead run, if it can be known that they are dead)."""
+        if not run and not lock.is_the_nodes():
+            return {"removed": [], "failed": []}
         return cleaning.clean(self._context, run, self._runtimes)
 
     def _serve(self) -> None:

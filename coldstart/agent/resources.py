@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,7 +38,9 @@ def remains(held: Footprint) -> list[str]:
     """What is still there, in words."""
     left = [f"process {pid}" for pid, started in held.processes if _started(pid) == started]
     left += [f"cgroup {path}" for path in held.cgroups if os.path.isdir(path)]
-    left += [f"interface {name}" for name in held.interfaces if os.path.isdir(f"/sys/class/net/{name}")]
+    if held.interfaces:
+        present = {name for _, name in socket.if_nameindex()}
+        left += [f"interface {name}" for name in held.interfaces if name in present]
     return left
 
 

@@ -86,8 +86,10 @@ class OneBoot:
         if self._prey.prepared.labels.get("net") != "proxied":  # a proxy accepts before the instance listens
             self.watch.put("tcp", self._sight.tcp_ns)
         self.watch.put("ready", self._sight.ready_ns if outcome == OK else None)
-        resolution_ns = self._sight.resolution_ns if outcome == OK else None
         marks_ns = self.watch.marks_ns()
+        resolution_ns = self._sight.resolution_ns if outcome == OK else None
+        if resolution_ns is not None:  # a probe before `command` knows no more than `command` itself
+            resolution_ns = min(resolution_ns, marks_ns["ready"])
         return Boot(
             order.trial, order.index, outcome, detail, marks_ns, resolution_ns, memory_bytes=memory, flags=flags
         )

@@ -139,8 +139,9 @@ class Sweep:
 class Coldstart:
     """The command line, with everything of its own below `folder`."""
 
-    def __init__(self, folder: Path, python: str = "") -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.python = sys.executable
         self.store = folder / "store.db"
         self.environ = {
             **os.environ,

@@ -113,14 +113,11 @@ def test_disturbed_boots_are_counted_by_cause() -> None:
     assert "(2 steal, 1 throttled)" in said(a_cell(disturb))["disturbed"].text
 
 
-def test_files_that_stayed_cached_are_told_of_cold_starts_only() -> None:
-    """A warm start should find its files in memory."""
-
-    def keep(boot: Boot) -> Boot:
-        return dataclasses.replace(boot, cache_bytes={"files": 9999, "before": 9999, "start": 8192})
-
-    assert "40 of 40 boots, up to 8.00 KiB" in said(a_cell(keep, start="page-cold"))["still-cached"].text
-    assert said(a_cell(keep)) == {}
+def test_what_was_not_given_back_is_told() -> None:
+    """With an example; it is not the host's doing."""
+    found = said(a_cell(lambda boot: dataclasses.replace(boot, flags=("not-reclaimed:port 80",))))
+    assert "40 boots, not-reclaimed:port 80" in found["left-behind"].text
+    assert "disturbed" not in found
 
 
 def test_unreadable_memory_is_told() -> None:

@@ -32,22 +32,32 @@ EVENTS = (
 @pytest.fixture
 def store(tmp_path):
     with Store.open(tmp_path / "s.db") as opened:
-        opened.begin(Run("r", "p", 1, 0), "", "", PLAN)
         yield opened
+
+
+def recorder(store: Store) -> Recorder:
+    return Recorder(store, "r", PLAN, lambda: store.begin(Run("r", "p", 1, 0), "", "", PLAN))
 
 
 def test_every_event_reaches_the_store(store):
     """Boots, what the node said, what was skipped and why, and the node's facts."""
-    recorder = Recorder(store, "r", PLAN)
+    record = recorder(store)
     for event in EVENTS:
-        recorder.take(event)
+        record.take(event)
     warm, cold = store.cells("r")
     assert warm.boots[0] == GOOD
     assert (warm.arch, warm.labels, warm.image_bytes, warm.transfer_bytes) == ("x86_64", {"net": "own"}, 5, 6)
     assert (cold.skipped, cold.boots) == ("no permission", ())
     assert store.facts("r") == {"n": {"arch": "x86_64", "engine": "1"}}
-    assert (recorder.boots, recorder.failed) == (2, 1)
-    assert (recorder.lost, recorder.leftovers) == ({"n": "n: gone"}, {"n": ("network x",)})
+    assert (record.boots, record.failed) == (2, 1)
+    assert (record.lost, record.leftovers) == ({"n": "n: gone"}, {"n": ("network x",)})
+
+
+def test_a_sweep_that_reaches_nobody_leaves_no_trace(store):
+    """A busy node is no run."""
+    record = recorder(store)
+    record.take(NodeDone("n", "n: node busy: run x"))
+    assert (record.begun, store.runs()) == (False, [])
 
 
 def test_off_a_terminal_there_are_notes_and_no_bars(capsys):

@@ -161,13 +161,15 @@ class Runtime:
                 "let the image answer with the header X-Coldstart-Nonce: $COLDSTART_NONCE and set nonce: true",
             )
         self._proxied = not reachable
-        allowed = self._proxied or dockernet.may_add_neighbours(self._network)
+        # A proxy that is asked early asks for its container's hardware address early, too: the trap of 1 s again.
+        allowed = reachable and dockernet.may_add_neighbours(self._network)
         if self._options.probe == "early" and not allowed:
-            raise Unavailable("probe: early needs CAP_NET_ADMIN", "run as root, or use probe: auto")
+            raise Unavailable("probe: early needs CAP_NET_ADMIN and net: own", "run as root, or use probe: auto")
         self._early = allowed and self._options.probe != "after-api"
         if self._early or self._options.probe == "after-api":
             return ()
-        return ("without CAP_NET_ADMIN the first probe waits for the start call to return: `ready` is an upper bound",)
+        why = "through a proxy" if self._proxied else "without CAP_NET_ADMIN"
+        return (f"{why} the first probe waits for the start call to return: `ready` is an upper bound",)
 
     def _labels(self) -> dict[str, str]:
         labels = {"net": "proxied" if self._proxied else "own", "probe": "early" if self._early else "after-api"}

@@ -1,0 +1,251 @@
+"""What lies, and must not be believed: the agent's own boot loop with a real engine (DESIGN section 6)."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import platform
+import secrets
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Coldstart, leftovers
+
+from coldstart import bundle, images, local
+from coldstart.agent import runtimes
+from coldstart.agent.bootloop import BootLoop
+from coldstart.agent.records import Boot, Order, Ready, to_json
+from coldstart.agent.runtimes import Context, Place, Stamp, Unavailable
+from coldstart.agent.stopwatch import Prey
+from coldstart.link import Conversation
+from coldstart.model import Node
+
+pytestmark = pytest.mark.live
+
+BODY = "Serverless Unikernels!"
+ENOUGH_NS = 1_500_000_000  # a container of this engine is there in a third of it
+
+
+class Bench:
+    """Boots the reference workload, with a fault or without."""
+
+    def __init__(self, folder: Path) -> None:
+        self.run = f"traps-{secrets.token_hex(4)}"
+        self._context = Context(self.run, str(folder))
+        self._runtimes: list[Any] = []
+        self._cancel = os.pipe()
+        self._loop = BootLoop(self._cancel[0])
+        self._loop.arm()
+
+    def prey(self, runtime: str, *, nonce: bool = True, fault: str = "", **options: Any) -> Prey:
+        """A prepared target."""
+        module = runtimes.load(runtime)
+        env = {"COLDSTART_FAULT": fault} if fault else {}
+        made = module.Runtime(module.Options(env=env, **options), self._context)
+        self._runtimes.append(made)
+        made.check()
+        packaging = made.packaging
+        image = images.resolve("hello", packaging=packaging, arch=platform.machine(), base=Path())
+        ready = Ready(port=8080, body=BODY, nonce=nonce, timeout_ns=ENOUGH_NS)
+        return Prey(made, ready, made.prepare(image.image, ready, str(image.path)))
+
+    def boot(self, prey: Prey) -> Boot:
+        return self._loop.boot(Order(0, 0, "target"), prey)
+
+    def close(self) -> None:
+        for made in self._runtimes:
+            made.clean(self.run)
+            made.close()
+        self._loop.close()
+        for fd in self._cancel:
+            os.close(fd)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, node: str) -> Iterator[Bench]:
+    made = Bench(tmp_path)
+    yield made
+    made.close()
+    assert not leftovers(made.run)
+
+
+class Elsewhere:
+    """A runtime whose instances are looked for at another one's address: who answers there is a leftover."""
+
+    def __init__(self, inner: Any, address: str, port: int) -> None:
+        self._inner = inner
+        self._other = {"address": address, "port": port}
+        self._own: dict[str, Place] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def place(self, nonce: str) -> Place:
+        self._own[nonce] = self._inner.place(nonce)
+        return dataclasses.replace(self._own[nonce], **self._other)
+
+    def start(self, place: Place, stamp: Stamp) -> Any:
+        return self._inner.start(self._own[place.nonce], stamp)
+
+
+# -- proxies
+
+
+@pytest.mark.parametrize("fault", ["deaf", "mute"])
+def test_docker_proxy_lies(bench: Bench, engine: str, fault: str) -> None:
+    """docker-proxy accepts before anything listens: that is neither `tcp` nor `ready`."""
+    boot = bench.boot(bench.prey("docker", net="proxied", fault=fault))
+    assert boot.outcome == "timeout"
+    assert not {"tcp", "ready"} & set(boot.marks_ns)
+    assert "reclaimed" in boot.marks_ns
+
+
+def test_through_a_proxy_with_a_nonce(bench: Bench, engine: str) -> None:
+    """This boot's own nonce can have come from nobody else: it counts, labelled, and without `tcp`."""
+    prey = bench.prey("docker", net="proxied")
+    assert prey.prepared.labels["net"] == "proxied"
+    boot = bench.boot(prey)
+    assert boot.outcome == "ok", boot
+    assert "ready" in boot.marks_ns
+    assert "tcp" not in boot.marks_ns
+
+
+def test_through_a_proxy_without_a_nonce(bench: Bench, engine: str) -> None:
+    """Then nothing could be believed: refused before anything is booted, with what would help."""
+    with pytest.raises(Unavailable, match="nonce") as refused:
+        bench.prey("docker", net="proxied", nonce=False)
+    assert "X-Coldstart-Nonce" in refused.value.hint
+
+
+# -- answers
+
+
+@pytest.mark.parametrize("fault", ["mute", "stale"])
+@pytest.mark.parametrize("runtime", ["docker", "process"])
+def test_wrong_answers(bench: Bench, engine: str, runtime: str, fault: str) -> None:
+    """To accept is not to answer; and to answer with another boot's nonce is to be another boot."""
+    boot = bench.boot(bench.prey(runtime, fault=fault))
+    assert boot.outcome == "timeout"
+    assert "ready" not in boot.marks_ns
+    assert "tcp" in boot.marks_ns
+
+
+@pytest.mark.parametrize("runtime", ["docker", "process"])
+def test_a_leftover_answers(bench: Bench, engine: str, runtime: str) -> None:
+    """An instance of an earlier boot, still there where this boot is looked for, answers at once: never counted."""
+    prey = bench.prey(runtime)
+    place = prey.runtime.place("earlier")
+    handle = prey.runtime.start(place, lambda mark: None)
+    deaf = bench.prey(runtime, fault="deaf")
+    boot = bench.boot(dataclasses.replace(deaf, runtime=Elsewhere(deaf.runtime, place.address, place.port)))
+    prey.runtime.stop(handle)
+    assert boot.outcome == "timeout"
+    assert boot.marks_ns["tcp"] < ENOUGH_NS
+    assert "ready" not in boot.marks_ns
+
+
+# -- time
+
+
+def test_early_probes_are_answered_at_once(bench: Bench, engine: str) -> None:
+    """Not by the next ARP retry (1.0 s, 2.0 s): the answer is there when the start call returns, or soon after."""
+    prey = bench.prey("docker")
+    assert prey.prepared.labels == {"net": "own", "probe": "early"}
+    for boot in [bench.boot(prey) for _ in range(5)]:
+        assert boot.outcome == "ok", boot
+        assert boot.marks_ns["ready"] <= boot.marks_ns["api_return"] + 100_000_000
+        assert boot.resolution_ns is not None
+        assert boot.resolution_ns < 50_000_000
+
+
+@pytest.mark.parametrize("runtime", ["docker", "process"])
+def test_a_slow_workload_is_seen_slow(bench: Bench, engine: str, runtime: str) -> None:
+    """300 ms asleep before it listens are 300 ms in `ready`."""
+    boot = bench.boot(bench.prey(runtime, fault="delay:300"))
+    assert boot.outcome == "ok", boot
+    assert boot.marks_ns["ready"] - boot.marks_ns["created"] >= 300_000_000
+
+
+def test_without_the_right_to_add_neighbours(coldstart: Coldstart, engine: str) -> None:
+    """An agent without CAP_NET_ADMIN waits for the start call to return, says so, and is right all the same."""
+    wrapper = coldstart.folder / "python"
+    drop = "exec setpriv --bounding-set=-net_admin --inh-caps=-net_admin"
+    wrapper.write_text(f'#!/bin/sh\n{drop} "{coldstart.python}" "$@"\n')
+    wrapper.chmod(0o755)
+    variables = f"{{ansible_connection: local, ansible_python_interpreter: {wrapper}}}"
+    inventory = coldstart.write("other.yaml", f"all: {{hosts: {{here: {variables}}}}}\n")
+    done = coldstart.sweep(inventory, "--playbook", coldstart.playbook("it: {runtime: docker, image: hello}"))
+    assert done.returncode == 0, done.stderr
+    assert "here: it: without CAP_NET_ADMIN" in done.stderr
+    for record in coldstart.records():
+        assert record["labels"] == {"net": "own", "probe": "after-api"}
+        assert record["outcome"] == "ok"
+        assert record["marks_ns"]["ready"] > record["marks_ns"]["api_return"]
+
+
+# -- what a started process gets from us
+
+
+@pytest.mark.parametrize("runtime", ["docker", "process"])
+def test_nothing_is_inherited(bench: Bench, engine: str, runtime: str) -> None:
+    """Only its three streams, its own session's signals, and the usual scheduling."""
+    leaky, other = os.pipe()
+    os.set_inheritable(leaky, True)
+    prey = bench.prey(runtime)
+    handle = prey.runtime.start(prey.runtime.place("n1"), lambda mark: None)
+    pid = handle.processes()[0]
+    try:
+        status = status_of(pid)
+        assert os.sched_getscheduler(pid) == os.SCHED_OTHER
+        assert (status["SigBlk"], status["SigIgn"]) == ("0" * 16, "0" * 16)
+        opened = {int(name): os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")}
+        assert {fd for fd, what in opened.items() if not what.startswith("socket:")} == {0, 1, 2}
+        assert os.getsid(pid) != os.getsid(0)
+    finally:
+        prey.runtime.stop(handle)
+        os.close(leaky)
+        os.close(other)
+
+
+def status_of(pid: int) -> Mapping[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+# -- the agent itself
+
+
+def test_nothing_is_imported_while_measuring(node: str, engine: str, tmp_path: Path) -> None:
+    """Between ARM and DONE the agent imports nothing: a lazy import once cost the first boot 100 ms."""
+    done, boots = asyncio.run(conversation(tmp_path))
+    assert done["imported"] == []
+    assert [boot["outcome"] for boot in boots] == ["ok"] * 4
+
+
+async def conversation(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What the agent says at the end of a loop over both runtimes, and the boots."""
+    here = Node("here", "local", {"ansible_connection": "local"}, (), "test")
+    boots = []
+    async with Conversation("here", await local.connect(here, bundle.build())) as talk:
+        await talk.ask("hello", "hello", run=f"traps-{secrets.token_hex(4)}", settings={})
+        for name in ("process", "docker"):
+            await prepare(talk, name)
+        await talk.ask("arm", "armed")
+        orders = [to_json(Order(index % 2, index // 2, ("process", "docker")[index % 2])) for index in range(4)]
+        await talk.tell("loop", orders=orders)
+        async for message in talk.until("done"):
+            boots.append(message.get("boot"))
+    return message, boots[:-1]
+
+
+async def prepare(talk: Conversation, runtime: str) -> None:
+    packaging = runtimes.load(runtime).Runtime.packaging
+    image = images.resolve("hello", packaging=packaging, arch=platform.machine(), base=Path())
+    assert image.path is not None
+    await talk.push(image.path, image.image.sha256, image.image.size_bytes, lambda size: None)
+    ready = to_json(Ready(port=8080, body=BODY, nonce=True))
+    fields = {"runtime": runtime, "options": {}, "image": to_json(image.image), "ready": ready}
+    await talk.ask("prepare", "prepared", target=runtime, **fields)
