@@ -7,6 +7,7 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -51,10 +52,11 @@ def _options() -> argparse.Namespace:
 
 
 def _run(name: str, n: int | None, cancel: Cancel) -> list[Row]:
-    module = BENCHMARKS[name]
+    module: Any = BENCHMARKS[name]
     print(f"{name} ...", file=sys.stderr)
     try:
-        return module.run(n or module.DEFAULT_N, cancel)
+        rows: list[Row] = module.run(n or module.DEFAULT_N, cancel)
+        return rows
     except (NotRun, Failed, ColdstartError) as reason:
         return [result.not_run(name, reason)]
 

@@ -44,7 +44,7 @@ class Row:
         return dataclasses.asdict(self)
 
 
-def not_run(what: str, reason: NotRun) -> Row:
+def not_run(what: str, reason: Exception) -> Row:
     return Row(what, figure=f"not run: {reason}")
 
 

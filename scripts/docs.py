@@ -18,11 +18,12 @@ import click
 
 from coldstart.agent import runtimes
 from coldstart.cli import main as cli
+from coldstart.playbook import option_keys
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 BEGIN = "<!-- generated: options -->"
 END = "<!-- end of generated: options -->"
-# A playbook leaves the unit out of the name and writes it after the number: `ready_ns` is `ready: 5ms` there.
+# A playbook leaves the unit out of the name and writes it after the number: `tcp_ns` is `tcp: 4ms` there.
 UNITS = {
     "_ns": ("duration", {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}),
     "_bytes": ("size", {"GiB": 2**30, "MiB": 2**20, "KiB": 2**10, "B": 1}),
@@ -64,11 +65,11 @@ def default(field: dataclasses.Field[Any]) -> Any:
     return field.default
 
 
-def row(field: dataclasses.Field[Any]) -> str:
-    name, kind, value = field.name, str(field.type), default(field)
+def row(name: str, field: dataclasses.Field[Any]) -> str:
+    kind, value = str(field.type), default(field)
     for suffix, (quantity, sizes) in UNITS.items():
-        if name.endswith(suffix):
-            name, kind = name.removesuffix(suffix), quantity
+        if field.name.endswith(suffix):
+            kind = quantity
             value = with_unit(value, sizes) if isinstance(value, int) else value
     values = ", ".join(f"`{choice}`" for choice in field.metadata.get("choices", ())) or kind
     return f"| `{name}` | {values} | {'required' if value is dataclasses.MISSING else f'`{value}`'} |"
@@ -76,7 +77,7 @@ def row(field: dataclasses.Field[Any]) -> str:
 
 def options(name: str) -> str:
     kind = runtimes.load(name).Options
-    rows = [row(field) for field in dataclasses.fields(kind)]
+    rows = [row(key, field) for key, field in option_keys(name).items()]
     table = ["| option | values | default |", "|---|---|---|", *rows] if rows else ["No options."]
     return "\n".join([f"### {name}", "", *written_doc(kind), *table, ""])
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
+import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -37,6 +38,11 @@ class Network:
         address = str(self.subnet[self._next])
         self._next = self._next + 1 if self._next + 2 < self.subnet.num_addresses else FIRST_HOST
         return address
+
+    def ports(self) -> str:
+        """The folder that lists what is plugged into the bridge; '' where /sys is another namespace's."""
+        path = f"/sys/class/net/{self.bridge}/brif"
+        return path if os.path.isdir(path) else ""
 
     def here(self) -> bool:
         """Whether the bridge is in this network namespace. Not by /sys, which may show another one's interfaces."""

@@ -10,12 +10,12 @@ still answered; the others make room for new ones beyond CAP.
 from __future__ import annotations
 
 import errno
+import os
 import select
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
-from typing import Callable, NamedTuple, Protocol
+from typing import Callable, Protocol
 
 from coldstart.agent.checks import ExitCheck, HttpCheck, OutputCheck
 from coldstart.agent.records import Ready
@@ -23,25 +23,23 @@ from coldstart.agent.runtimes import Handle, Place
 
 CAP = 32
 KEEP = 8
-_KIND = int(socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
 
 Wait = Callable[[Mapping[int, str]], list[int]]  # {fd: "r" or "w"} -> those that are; none: the round is over
 
 
-class Seen(NamedTuple):
-    """what: `opened`, `tcp` (accepted), `byte` (first of the answer), `valid`, `failed`; probe: which connection.
-
-    refused: it failed because the instance's network is there, but nothing listens yet. A tuple, because it is made in
-    every round, for a third of what a frozen dataclass takes.
-    """
+@dataclass(frozen=True)
+class Seen:
+    """what: `opened`, `tcp` (accepted), `byte` (first of the answer), `valid`, `failed`; probe: which connection."""
 
     what: str
     probe: int
-    refused: bool = False
 
 
 class Probe(Protocol):
     def round(self, wait: Wait, handle: Handle | None) -> Iterator[Seen]: ...
+
+    def near(self) -> bool:
+        """Whether the instance's network is there, so that only the program is still awaited."""
 
     def waiting(self) -> bool:
         """Whether an answer is due on an open connection, so that new ones are less urgent."""
@@ -73,14 +71,18 @@ class NetworkProbe:
 
     def __init__(self, place: Place, check: HttpCheck | None) -> None:
         self._address = (place.address, place.port)
+        self._gate = place.gate
+        self._near = False
         self._check = check
         self._flights: dict[int, _Flight] = {}  # by descriptor, the oldest first
         self._epoll = select.epoll()  # a round costs the same however many connections are open
         self._opened = 0
-        self._connected_flights = 0
+
+    def near(self) -> bool:
+        return self._near
 
     def waiting(self) -> bool:
-        return self._connected_flights > 0
+        return any(flight.connected for flight in self._flights.values())
 
     def round(self, wait: Wait, handle: Handle | None) -> Iterator[Seen]:
         yield from self._open()
@@ -89,24 +91,31 @@ class NetworkProbe:
                 yield from self._progress(self._flights[fd])
 
     def close(self) -> None:
-        for flight in self._flights.values():
-            flight.sock.close()
-        self._flights.clear()
+        for flight in list(self._flights.values()):
+            self._end(flight, "failed")
         self._epoll.close()
 
     def _open(self) -> Iterator[Seen]:
         if len(self._flights) >= CAP:
-            yield self._end(next(islice(self._flights.values(), KEEP, None)), "failed")
-        sock = socket.socket(socket.AF_INET, _KIND, 0)
-        fd = sock.fileno()
-        flight = self._flights[fd] = _Flight(self._opened, sock)
+            yield self._end(list(self._flights.values())[KEEP], "failed")
+        if self._gate and not os.listdir(self._gate):
+            yield from self._nobody_there()
+            return
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        flight = self._flights[sock.fileno()] = _Flight(self._opened, sock)
         self._opened += 1
         yield Seen("opened", flight.number)
         code = sock.connect_ex(self._address)
-        if code in (0, errno.EINPROGRESS):
-            self._epoll.register(fd, select.EPOLLOUT)
-        else:
+        self._epoll.register(sock, select.EPOLLOUT)
+        if code not in (0, errno.EINPROGRESS):
+            self._near |= code == errno.ECONNREFUSED
             yield self._end(flight, "failed")
+
+    def _nobody_there(self) -> Iterator[Seen]:
+        """A probe that needs no packet to fail, for a tenth of the cost."""
+        number, self._opened = self._opened, self._opened + 1
+        yield Seen("opened", number)
+        yield Seen("failed", number)
 
     def _progress(self, flight: _Flight) -> Iterator[Seen]:
         try:
@@ -115,14 +124,14 @@ class NetworkProbe:
             else:
                 yield from self._connected(flight)
         except OSError as error:
-            yield self._end(flight, "failed", refused=error.errno == errno.ECONNREFUSED)
+            self._near |= error.errno == errno.ECONNREFUSED
+            yield self._end(flight, "failed")
 
     def _connected(self, flight: _Flight) -> Iterator[Seen]:
         code = flight.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
             raise OSError(code, "connect")
         flight.connected = True
-        self._connected_flights += 1
         yield Seen("tcp", flight.number)
         if self._check is None:
             yield self._end(flight, "valid")
@@ -140,11 +149,13 @@ class NetworkProbe:
         if verdict is not None:
             yield self._end(flight, "valid" if verdict else "failed")
 
-    def _end(self, flight: _Flight, what: str, *, refused: bool = False) -> Seen:
+    def _end(self, flight: _Flight, what: str) -> Seen:
+        # Closing alone would not do: while a child is between spawn and exec it holds a copy of the socket, and the
+        # event of a dead connection would be taken for that of the next one with its number.
+        self._epoll.unregister(flight.sock)
         del self._flights[flight.sock.fileno()]
-        self._connected_flights -= flight.connected
         flight.sock.close()
-        return Seen(what, flight.number, refused)
+        return Seen(what, flight.number)
 
 
 class InstanceProbe:
@@ -153,6 +164,9 @@ class InstanceProbe:
     def __init__(self, check: OutputCheck | ExitCheck) -> None:
         self._check = check
         self._looks = 0
+
+    def near(self) -> bool:
+        return True
 
     def waiting(self) -> bool:
         return False

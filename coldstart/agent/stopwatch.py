@@ -69,7 +69,6 @@ class OneBoot:
         self._handle: Handle | None = None
         self._exited = False
         self._cancelled = False
-        self._watched = {cancel: "r"}  # with every wait; the end of the instance too, once there is one
 
     def run(self, order: Order, starter: ThreadPoolExecutor) -> Boot:
         starting = starter.submit(self._start)
@@ -117,16 +116,15 @@ class OneBoot:
             probe.close()
 
     def _round(self, probe: Probe, starting: Future[Handle], deadline_ns: int) -> None:
-        if self._handle is None and starting.done() and starting.exception() is None:
+        if starting.done() and self._handle is None and starting.exception() is None:
             self._handle = starting.result()
-            self._watched[self._handle.exited] = "r"
         now_ns = self.watch.clock.now_ns()
         elapsed_ns = now_ns + self._prey.ready.timeout_ns - deadline_ns
-        until_ns = min(deadline_ns, now_ns + self._pace.interval_ns(elapsed_ns=elapsed_ns, waiting=probe.waiting()))
+        interval_ns = self._pace.interval_ns(elapsed_ns=elapsed_ns, near=probe.near(), waiting=probe.waiting())
+        until_ns = min(deadline_ns, now_ns + interval_ns)
         cpu_ns = time.thread_time_ns()
         for seen in probe.round(lambda interest: self._wait(interest, until_ns), self._handle):
             self._sight.note(seen, self.watch.clock.now_ns())
-            self._pace.near |= seen.refused
             if self._sight.ready_ns is not None:
                 break
         self._pace.charge(time.thread_time_ns() - cpu_ns)
@@ -135,7 +133,10 @@ class OneBoot:
         """The probe's wait: the end of the instance or of the sweep cuts the round short."""
         if self._exited or self._cancelled:
             return []
-        ready = self.watch.clock.wait({**self._watched, **interest}, until_ns)
+        watched = {**interest, self._cancel: "r"}
+        if self._handle is not None:
+            watched[self._handle.exited] = "r"
+        ready = self.watch.clock.wait(watched, until_ns)
         self._cancelled = self._cancel in ready
         self._exited = self._handle is not None and self._handle.exited in ready
         return [] if self._cancelled else [fd for fd in ready if fd in interest]

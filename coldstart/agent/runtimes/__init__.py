@@ -37,11 +37,13 @@ class StopFailed(Exception):
 @dataclass(frozen=True)
 class Context:
     """What a runtime may know of its node. run: the mark everything it makes must bear; cache: a folder for files
-    that may stay; settings: the node's `coldstart_*` variables."""
+    that may stay; settings: the node's `coldstart_*` variables; shared: what the targets of a run have in common (a
+    network), by a name of the runtime's."""
 
     run: str
     cache: str
     settings: Mapping[str, str] = field(default_factory=dict)
+    shared: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,13 +61,15 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the next instance will be, fixed before the clock starts. early: may be probed before `start` returns."""
+    """Where the next instance will be, fixed before the clock starts. early: may be probed before `start` returns.
+    gate: a folder that is empty for as long as nobody can answer, '' if there is none: spares useless probes."""
 
     name: str
     address: str
     port: int
     nonce: str
     early: bool = True
+    gate: str = ""
 
 
 class Handle(Protocol):

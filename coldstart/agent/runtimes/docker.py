@@ -55,6 +55,7 @@ class Runtime:
     def __init__(self, options: Options, context: Context) -> None:
         self._options = options
         self._run = context.run
+        self._shared = context.shared
         self._log = os.path.join(context.cache, "dockerd.log")
         self._socket = socket_path(context.settings.get("coldstart_docker_host", ""), os.environ)
         self._version = ""
@@ -84,7 +85,10 @@ class Runtime:
         try:
             self._image_id = load(self._engine, image, file)
             details = self._engine.call("GET", f"/images/{self._image_id}/json")
-            self._network = dockernet.create(self._engine, self._run, LABEL)
+            # One for all targets: an address that one of them had is not fresh for another.
+            if "docker network" not in self._shared:
+                self._shared["docker network"] = dockernet.create(self._engine, self._run, LABEL)
+            self._network = self._shared["docker network"]
         except ApiError as error:
             raise Unavailable(f"Docker: {error}", "is the image there, and readable?") from None
         warnings = self._choose_way(ready)
@@ -103,7 +107,7 @@ class Runtime:
             address = self._network.next_address()
             if self._early:
                 netlink.add_neighbour(self._network.bridge, address, dockernet.mac_of(address))
-            return Place(name, address, self._port, nonce, self._early)
+            return Place(name, address, self._port, nonce, self._early, self._network.ports())
         except (ApiError, OSError) as error:
             raise StartFailed(f"Docker: {error}") from None
 

@@ -142,6 +142,9 @@ class FakeProbe:
         self._instance = instance
         self._accepted = False
 
+    def near(self) -> bool:
+        return False
+
     def waiting(self) -> bool:
         return self._accepted
 

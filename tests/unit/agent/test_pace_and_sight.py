@@ -5,31 +5,45 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldstart.agent.pace import BUDGET, CREDIT_NS, HEDGE_NS, MAX_INTERVAL_NS, MIN_INTERVAL_NS, Pace
+from coldstart.agent.pace import BUDGET, CREDIT_NS, EARLY_INTERVAL_NS, HEDGE_NS, MAX_INTERVAL_NS, NEAR_INTERVAL_NS, Pace
 from coldstart.agent.ready import Seen
 from coldstart.agent.sight import Sight
 
 US = 1_000
+MS = 1_000_000
 
 
-def test_the_finest_interval_while_the_credit_lasts():
-    """A process is there after a millisecond."""
+def interval_ns(pace: Pace, *, elapsed_ns=0, near=True, waiting=False) -> int:
+    return pace.interval_ns(elapsed_ns=elapsed_ns, near=near, waiting=waiting)
+
+
+def test_the_finest_interval_at_first():
+    """A process is there after a millisecond, and its first rounds are the dearest."""
     pace = Pace()
     pace.charge(300 * US)
-    assert pace.interval_ns(elapsed_ns=0, waiting=False) == MIN_INTERVAL_NS
+    assert interval_ns(pace) == EARLY_INTERVAL_NS
+
+
+def test_the_credit_is_kept_for_when_it_tells_most():
+    """While the network is not there the budget alone counts; once it is, the finer interval."""
+    pace = Pace()
+    for _ in range(50):
+        pace.charge(100 * US)
+    assert interval_ns(pace, elapsed_ns=200 * MS, near=False) == 100 * US / BUDGET
+    assert interval_ns(pace, elapsed_ns=200 * MS, near=True) == NEAR_INTERVAL_NS
 
 
 def test_only_an_answer_is_due():
     """New connections are less urgent then."""
-    assert Pace().interval_ns(elapsed_ns=0, waiting=True) == HEDGE_NS
+    assert interval_ns(Pace(), waiting=True) == HEDGE_NS
 
 
-@given(st.integers(10 * US, 800 * US))
-def test_the_budget_holds_in_the_long_run(cost_ns):
+@given(st.integers(5 * US, 800 * US), st.booleans())
+def test_the_budget_holds_in_the_long_run(cost_ns, near):
     """5 % of one core and the credit, whatever a round costs."""
     pace, elapsed_ns = Pace(), 0
-    while elapsed_ns < 5_000_000_000:
-        elapsed_ns += pace.interval_ns(elapsed_ns=elapsed_ns, waiting=False)
+    while elapsed_ns < 5_000 * MS:
+        elapsed_ns += interval_ns(pace, elapsed_ns=elapsed_ns, near=near)
         pace.charge(cost_ns)
     assert pace.spent_ns <= CREDIT_NS + BUDGET * elapsed_ns + 2 * cost_ns
 
@@ -37,8 +51,8 @@ def test_the_budget_holds_in_the_long_run(cost_ns):
 def test_the_interval_has_an_upper_bound():
     """However dear a round is."""
     pace = Pace()
-    pace.charge(100_000_000)
-    assert pace.interval_ns(elapsed_ns=0, waiting=False) == MAX_INTERVAL_NS
+    pace.charge(100 * MS)
+    assert interval_ns(pace) == MAX_INTERVAL_NS
 
 
 def told(*seen: tuple[str, int, int]) -> Sight:
