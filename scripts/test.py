@@ -55,7 +55,7 @@ def parts(*, strict: bool) -> list[Part]:
         Part("types", tool("mypy")),
         Part("layers", tool("lint-imports", "--no-logo")),
         Part("docs", (sys.executable, "scripts/docs.py", "--check")),
-        Part("unit", pytest("-m", "not live", *no_skips)),
+        Part("unit", pytest("-m", "not live", "-n", "auto", *no_skips)),
         Part("live", pytest("-m", "live", *no_skips, *expected), live=True),
     ]
 
