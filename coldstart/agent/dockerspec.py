@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from coldstart.agent.dockernet import mac_of
-
-ENDPOINT_MAC_SINCE = (1, 44)  # before, the container as a whole had one
+from coldstart.agent.dockernet import endpoint
 
 
 @dataclass(frozen=True)
@@ -43,14 +41,4 @@ def container(wanted: Wanted, *, nonce: str, version: str) -> dict[str, Any]:
         }
         host["PortBindings"] = ports
         body["ExposedPorts"] = {port: {} for port in ports}
-    return {**body, **_endpoint(wanted, version)} if wanted.address else body
-
-
-def _endpoint(wanted: Wanted, version: str) -> dict[str, Any]:
-    mac = mac_of(wanted.address)
-    endpoint: dict[str, Any] = {"IPAMConfig": {"IPv4Address": wanted.address}}
-    networking = {"EndpointsConfig": {wanted.network: endpoint}}
-    if tuple(map(int, version.split("."))) >= ENDPOINT_MAC_SINCE:
-        endpoint["MacAddress"] = mac
-        return {"NetworkingConfig": networking}
-    return {"NetworkingConfig": networking, "MacAddress": mac}
+    return {**body, **endpoint(wanted.network, wanted.address, version)} if wanted.address else body

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
-from coldstart.agent import dockernet, dockerspec, engine, netlink
+from coldstart.agent import dockernet, dockerspec, dockerway, engine, netlink, ports
 from coldstart.agent.dockerapi import SYSTEM_SOCKET, ApiError, Engine, negotiated, socket_path
 from coldstart.agent.dockerimage import layer_files, load, remove_ours
 from coldstart.agent.dockerinstance import Container
+from coldstart.agent.dockerway import Way
 from coldstart.agent.records import Image, Ready
 from coldstart.agent.runtimes import Context, Place, Prepared, Stamp, StartFailed, StopFailed, Unavailable
 
@@ -64,8 +64,7 @@ class Runtime:
         self._image = Image("")
         self._port = 0
         self._network: dockernet.Network | None = None
-        self._early = True
-        self._proxied = False
+        self._way = Way(proxied=False, early=True)
 
     def check(self) -> dict[str, str]:
         if not engine.answers(self._socket):
@@ -91,23 +90,23 @@ class Runtime:
             self._network = self._shared["docker network"]
         except ApiError as error:
             raise Unavailable(f"Docker: {error}", "is the image there, and readable?") from None
-        warnings = self._choose_way(ready)
+        self._way = dockerway.choose(self._network, self._options.net, self._options.probe, ready)
         files, cold_unavailable = layer_files(details)
         if self._options.evict == "image+runtime":
             files += tuple(path for path in map(shutil.which, HELPERS) if path)
-        return Prepared(self._labels(), files, details.get("Size", 0), warnings, cold_unavailable)
+        return Prepared(self._labels(), files, details.get("Size", 0), self._way.warnings, cold_unavailable)
 
     def place(self, nonce: str) -> Place:
         assert self._network is not None
         name = f"coldstart-{self._run}-{nonce}"
         try:
             self._engine.text("/_ping")  # the start must not pay for a connection that went stale
-            if self._proxied:
-                return Place(name, "127.0.0.1", _free_port(), nonce, self._early)
+            if self._way.proxied:
+                return Place(name, "127.0.0.1", ports.free("127.0.0.1"), nonce, self._way.early)
             address = self._network.next_address()
-            if self._early:
+            if self._way.early:
                 netlink.add_neighbour(self._network.bridge, address, dockernet.mac_of(address))
-            return Place(name, address, self._port, nonce, self._early, self._network.ports())
+            return Place(name, address, self._port, nonce, self._way.early, self._network.ports())
         except (ApiError, OSError) as error:
             raise StartFailed(f"Docker: {error}") from None
 
@@ -117,7 +116,7 @@ class Runtime:
             stamp("created")
             self._engine.call("POST", f"/containers/{created['Id']}/start")
             stamp("api_return")
-            mac = "" if self._proxied else dockernet.mac_of(place.address)
+            mac = "" if self._way.proxied else dockernet.mac_of(place.address)
             bridge = self._network.bridge if self._network else ""
             return Container(self._engine, created["Id"], bridge, mac)
         except ApiError as error:
@@ -153,36 +152,17 @@ class Runtime:
             )
         engine.borrow(self._run, self._socket, self._log)
 
-    def _choose_way(self, ready: Ready) -> tuple[str, ...]:
-        """Decide net and probe by trying, and say what is second best."""
-        assert self._network is not None
-        reachable = self._network.here() and self._options.net != "proxied"
-        if not reachable and self._options.net == "own":
-            raise Unavailable("the containers' network is not in this network namespace", "use net: proxied")
-        if not reachable and not (ready.kind == "http" and ready.nonce) and ready.kind in ("http", "tcp"):
-            raise Unavailable(
-                "through a published port only an answer with this boot's nonce can be believed",
-                "let the image answer with the header X-Coldstart-Nonce: $COLDSTART_NONCE and set nonce: true",
-            )
-        self._proxied = not reachable
-        # A proxy that is asked early asks for its container's hardware address early, too: the trap of 1 s again.
-        allowed = reachable and dockernet.may_add_neighbours(self._network)
-        if self._options.probe == "early" and not allowed:
-            raise Unavailable("probe: early needs CAP_NET_ADMIN and net: own", "run as root, or use probe: auto")
-        self._early = allowed and self._options.probe != "after-api"
-        if self._early or self._options.probe == "after-api":
-            return ()
-        why = "through a proxy" if self._proxied else "without CAP_NET_ADMIN"
-        return (f"{why} the first probe waits for the start call to return: `ready` is an upper bound",)
-
     def _labels(self) -> dict[str, str]:
-        labels = {"net": "proxied" if self._proxied else "own", "probe": "early" if self._early else "after-api"}
+        labels = {
+            "net": "proxied" if self._way.proxied else "own",
+            "probe": "early" if self._way.early else "after-api",
+        }
         return {**labels, "evict": self._options.evict} if self._options.evict != "image" else labels
 
     def _body(self, place: Place) -> dict[str, Any]:
         assert self._network is not None
-        address = "" if self._proxied else place.address
-        published = {self._port: place.port} if self._proxied else {}
+        address = "" if self._way.proxied else place.address
+        published = {self._port: place.port} if self._way.proxied else {}
         return dockerspec.container(
             dockerspec.Wanted(
                 image=self._image_id,
@@ -212,10 +192,3 @@ class Runtime:
                 return do(asked)
         except (ApiError, ValueError) as error:
             raise StopFailed(f"Docker: {error}") from None
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import signal
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from coldstart.agent import spawn
+from coldstart.agent import ports, spawn
 from coldstart.agent.records import Image, Ready
 from coldstart.agent.runtimes import Context, Place, Prepared, Stamp, StartFailed, Unavailable
 
@@ -58,8 +56,8 @@ class Runtime:
 
     def place(self, nonce: str) -> Place:
         fresh = any("{port}" in text for text in (*self._args, *self._env.values()))
-        port = _free_port() if fresh else self._port
-        if port and not fresh and not _bindable(port):
+        port = ports.free(ADDRESS) if fresh else self._port
+        if port and not fresh and not ports.usable(ADDRESS, port):
             raise StartFailed(
                 f"port {port} of {ADDRESS} is in use: end what listens there, or give the program {{port}}"
             )
@@ -123,7 +121,7 @@ class Process:
         return os.pread(self._output, OUTPUT_BYTES, max(0, size - OUTPUT_BYTES)).decode("utf-8", "replace")
 
     def remains(self) -> list[str]:
-        return [] if _bindable(self._port) else [f"port {self._port}"]
+        return [] if ports.usable(ADDRESS, self._port) else [f"port {self._port}"]
 
     def end(self) -> None:
         """Kill the whole group and reap the leader."""
@@ -140,22 +138,3 @@ def _filled(text: str, values: Mapping[str, str]) -> str:
     for name, value in values.items():
         text = text.replace("{" + name + "}", value)
     return text
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind((ADDRESS, 0))
-        port: int = sock.getsockname()[1]
-        return port
-
-
-def _bindable(port: int) -> bool:
-    """Whether a server could listen there now (SO_REUSEADDR, as servers do: TIME_WAIT does not count)."""
-    with socket.socket() as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind((ADDRESS, port))
-            sock.listen()  # with SO_REUSEADDR only this is refused when another one listens
-        except OSError as error:
-            return error.errno != errno.EADDRINUSE  # a privileged port: nobody can tell, the program will
-    return True
