@@ -81,7 +81,7 @@ FAULTS = {"exits": "exit:3", "never-answers": "mute", "stale": "stale"}  # the s
 
 
 @pytest.fixture
-def bench(name, tmp_path):
+def bench(name, tmp_path, node):
     """Makes benches and leaves nothing of theirs; skips where the runtime is not to be had."""
     made = []
 

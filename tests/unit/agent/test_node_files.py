@@ -116,7 +116,7 @@ def output():
     os.close(fd)
 
 
-def test_spawned_processes_bear_the_mark_and_nothing_else(output):
+def test_spawned_processes_bear_the_mark_and_nothing_else(output, node):
     """Own session, no descriptor but 0, 1 and 2, default signals; found by its mark, and gone after kill."""
     env = {spawn.MARK: "spawn-test", "PATH": os.environ["PATH"]}
     spawn.seal()
