@@ -49,14 +49,15 @@ class Bench:
         self._read, self._write = os.pipe()
         self.loop = BootLoop(self._read)
 
-    def prepared(self, *, timeout_ns: int = TIMEOUT_NS) -> Prey:
+    def prepared(self, *, timeout_ns: int = TIMEOUT_NS, **ready) -> Prey:
         reference = self.kind.example["image"]
         arch = platform.machine()
         image = images.resolve(reference, packaging=self.kind.packaging, arch=arch, base=Path())
-        ready = Ready(port=8080, body="Serverless Unikernels!", nonce=image.nonce, timeout_ns=timeout_ns)
-        prepared = self.runtime.prepare(image.image, ready, str(image.path) if image.path else "")
+        http = {"port": 8080, "body": "Serverless Unikernels!", "nonce": image.nonce}
+        wanted = Ready(timeout_ns=timeout_ns, **(ready or http))
+        prepared = self.runtime.prepare(image.image, wanted, str(image.path) if image.path else "")
         pagecache.flush(prepared.files)
-        return Prey(self.runtime, ready, prepared)
+        return Prey(self.runtime, wanted, prepared)
 
     def boots(self, prey: Prey, count: int = 1, start: str = "warm"):
         found = []
@@ -77,7 +78,8 @@ class Bench:
         return {"env": {"COLDSTART_FAULT": FAULTS[fault]}} if "env" in known else {"fault": fault}
 
 
-FAULTS = {"exits": "exit:3", "never-answers": "mute", "stale": "stale"}  # the simulator's words, and the workload's
+# The simulator's words, and the workload's; `ends` is no fault for a one-shot job.
+FAULTS = {"exits": "exit:3", "never-answers": "mute", "stale": "stale", "ends": "exit:0"}
 
 
 @pytest.fixture
@@ -189,6 +191,34 @@ def test_a_failure_is_a_row_with_its_reason(bench, fault, outcome):
     assert "reclaimed" in boot.marks_ns
     good = bench()
     assert good.boots(good.prepared())[0].outcome == "ok"
+
+
+@pytest.mark.parametrize(
+    ("kind", "ready", "fault"),
+    [
+        ("tcp", {"port": 8080}, ""),
+        ("output", {"pattern": "^COLDSTART ready$"}, ""),
+        ("exit", {"code": 0}, "ends"),
+        ("exit", {"code": 3}, "exits"),
+    ],
+)
+def test_every_declared_kind_of_ready(bench, kind, ready, fault):
+    """What a playbook may ask for works; what a runtime does not declare is refused at plan time."""
+    if kind not in bench().kind.ready_kinds:
+        return
+    one = bench(fault=fault)
+    (boot,) = one.boots(one.prepared(kind=kind, **ready))
+    assert (boot.outcome, boot.detail) == ("ok", "")
+    assert boot.marks_ns["created"] <= boot.marks_ns["ready"] <= boot.marks_ns["stop"]
+
+
+def test_the_wrong_exit_code_is_an_error(bench):
+    """With the code it ended with."""
+    if "exit" not in bench().kind.ready_kinds:
+        return
+    one = bench(fault="exits")
+    (boot,) = one.boots(one.prepared(kind="exit", code=0))
+    assert (boot.outcome, boot.detail.split(":")[0]) == ("error:exited", "ended with code 3")
 
 
 def test_page_cold_is_cold(bench):
