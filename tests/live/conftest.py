@@ -1,7 +1,7 @@
 """What live tests share: the command line with a place of its own, an engine, and a list of what was left behind.
 
 One sweep a node: every test here holds the machine's lock for as long as it runs, so that nobody else's sweep comes
-between, and its own sweeps use a lock beside its store (COLDSTART_LOCK).
+between, and its own sweeps use a lock beside its store (COLDSTART_LOCK; such a sweep leaves other runs alone).
 """
 
 from __future__ import annotations
@@ -43,20 +43,39 @@ def poll(condition: Callable[[], Any], limit_s: float = PATIENCE_S) -> Any:
         time.sleep(0.005)
 
 
+class Machine:
+    """The machine's own lock. run: who holds it, in the words of `node busy`."""
+
+    run = "live-tests"
+
+    def __init__(self) -> None:
+        self._fd = -1
+
+    def take(self) -> None:
+        """Waits for sweeps of others to end."""
+        poll(self._taken, LOCK_PATIENCE_S)
+
+    def release(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+
+    def _taken(self) -> bool:
+        try:
+            self._fd = lock.take(self.run)
+        except lock.Busy:
+            time.sleep(0.05)
+            return False
+        return True
+
+
 @pytest.fixture
-def node() -> Iterator[str]:
-    """The machine to ourselves: waits for sweeps of others to end. Yields the run that holds the lock."""
-    fd = poll(_lock_taken, LOCK_PATIENCE_S)
-    yield "live-tests"
-    os.close(fd)
-
-
-def _lock_taken() -> int | None:
-    try:
-        return lock.take("live-tests")
-    except lock.Busy:
-        time.sleep(0.05)
-        return None
+def node() -> Iterator[Machine]:
+    """The machine to ourselves."""
+    machine = Machine()
+    machine.take()
+    yield machine
+    machine.release()
 
 
 @pytest.fixture(scope="session")
@@ -77,7 +96,7 @@ def ask(path: str, **filters: list[str]) -> Any:
     with Engine(SYSTEM_SOCKET) as asked:
         version = negotiated(asked.call("GET", "/version"))
     with Engine(SYSTEM_SOCKET, version) as asked:
-        return asked.call("GET", path, filters=json.dumps(filters), **({"all": "true"} if "json" in path else {}))
+        return asked.call("GET", path, filters=json.dumps(filters), all="true")
 
 
 def containers(run: str) -> list[dict[str, Any]]:
@@ -122,11 +141,15 @@ class Sweep:
         return str(poll(lambda: [c["Id"] for c in containers(self.run) if c["State"] == "created"])[0])
 
     def instance(self) -> list[int]:
-        """Processes that bear the run's mark, once there are some."""
-        return list(poll(lambda: processes("COLDSTART_RUN", self.run)))
+        """Pids of the running instance, process or container."""
+        return list(poll(lambda: processes("COLDSTART_RUN", self.run) or self._running()))
 
     def wait(self, limit_s: float = PATIENCE_S) -> int:
         return self.process.wait(limit_s)
+
+    def _running(self) -> list[int]:
+        states = [ask(f"/containers/{c['Id']}/json")["State"] for c in containers(self.run) if c["State"] == "running"]
+        return [state["Pid"] for state in states]
 
     def _children(self, pid: int) -> list[int]:
         try:
@@ -141,7 +164,6 @@ class Coldstart:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.python = sys.executable
         self.store = folder / "store.db"
         self.environ = {
             **os.environ,
@@ -256,7 +278,7 @@ def _read(pid: str, name: str) -> bytes:
 
 
 @pytest.fixture
-def coldstart(tmp_path: Path, node: str) -> Iterator[Coldstart]:
+def coldstart(tmp_path: Path, node: Machine) -> Iterator[Coldstart]:
     """The command line; whatever the test does with it, nothing may be left of it in the end."""
     command = Coldstart(tmp_path)
     yield command

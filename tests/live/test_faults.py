@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Coldstart, Sweep, poll
+from conftest import Coldstart, Machine, Sweep, leftovers, poll
 
 pytestmark = pytest.mark.live
 
@@ -75,7 +75,8 @@ def test_interrupted_once(coldstart: Coldstart, engine: str, instant: Instant) -
     assert sweep.wait() == 130
     assert time.monotonic() - begin < 10
     assert not coldstart.leftovers()
-    assert f"go on with --resume {sweep.run}" in sweep.stderr
+    # A run that had not reached its node yet leaves no trace in the store.
+    assert (f"go on with --resume {sweep.run}" in sweep.stderr) == (sweep.run in coldstart.runs())
     assert "Traceback" not in sweep.stderr
 
 
@@ -106,7 +107,7 @@ def test_interrupted_twice(coldstart: Coldstart, engine: str) -> None:
 
 def test_resumed(coldstart: Coldstart) -> None:
     """A run that was cut short goes on: every boot is there exactly once, none of the first part is done again."""
-    playbook = coldstart.playbook(PROCESS + "\n" + PROCESS.replace("process:", "again:", 1), "boots: 8, gap: 100ms")
+    playbook = coldstart.playbook(PROCESS + "\n" + PROCESS.replace("process:", "again:", 1), "boots: 8, gap: 50ms")
     sweep = coldstart.start("--playbook", playbook)
     sweep.stored(3)
     sweep.process.send_signal(signal.SIGINT)
@@ -124,24 +125,28 @@ def test_resumed(coldstart: Coldstart) -> None:
 # -- killed
 
 
-@pytest.mark.parametrize("victims", [("measurer",), ("watchdog",), ("watchdog", "measurer")], ids="+".join)
-def test_agents_killed(coldstart: Coldstart, engine: str, victims: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("victims", "instants"),
+    [(("measurer",), INSTANTS[1:]), (("watchdog",), INSTANTS[1:]), (("watchdog", "measurer"), INSTANTS)],
+    ids=["measurer", "watchdog", "both"],
+)
+def test_agents_killed(coldstart: Coldstart, engine: str, victims: tuple[str, ...], instants: list[Instant]) -> None:
     """kill -9 while it prepares, while the engine starts a container, and between boots: each time the sweep goes on
     over a new link, by itself, and in the end every boot is there exactly once."""
-    sweep = coldstart.start("--playbook", coldstart.playbook(BOTH, "boots: 5, gap: 50ms"))
-    for instant in INSTANTS:
+    sweep = coldstart.start("--playbook", coldstart.playbook(BOTH, "boots: 7, gap: 20ms"))
+    for instant in instants:
         instant(sweep)
         agents = sweep.agents()
         for victim in victims:
             kill(agents[victim])
         wait_for_end(*agents.values())
     assert sweep.wait() == 0, sweep.stderr
-    assert sweep.stderr.count("trying again") == len(INSTANTS)
-    assert Counter(coldstart.boots()) == Counter((f"{t} warm", i) for t in ("process", "container") for i in range(5))
+    assert sweep.stderr.count("trying again") == len(instants)
+    assert Counter(coldstart.boots()) == Counter((f"{t} warm", i) for t in ("process", "container") for i in range(7))
     assert not coldstart.leftovers()
 
 
-@pytest.mark.parametrize("instant", INSTANTS)
+@pytest.mark.parametrize("instant", INSTANTS[1:])
 def test_controller_killed(coldstart: Coldstart, engine: str, instant: Instant) -> None:
     """kill -9: the watchdog cleans the node up within 30 s, and what was measured is in the store."""
     sweep = coldstart.start("--playbook", coldstart.playbook(BOTH, FOREVER))
@@ -154,32 +159,45 @@ def test_controller_killed(coldstart: Coldstart, engine: str, instant: Instant) 
     assert Counter(coldstart.boots(run)) >= Counter(before)
 
 
-def test_all_killed_at_once(coldstart: Coldstart, engine: str) -> None:
-    """Then nobody is left to clean up: the next sweep does, and says so. A run of its own mark is not touched."""
-    sweep = coldstart.start("--playbook", coldstart.playbook(BOTH, "boots: 5, gap: 0s, hold: 60s"))
+@pytest.mark.parametrize("target", [PROCESS, CONTAINER], ids=["process", "container"])
+def test_all_killed_at_once(coldstart: Coldstart, node: Machine, engine: str, target: str) -> None:
+    """Then nobody is left to clean up: the next sweep of this machine does, and says so."""
+    sweep = coldstart.start("--playbook", coldstart.playbook(target, "boots: 5, gap: 0s, hold: 60s"))
     sweep.instance()
     agents = sweep.agents()
     for pid in (sweep.process.pid, agents["watchdog"], agents["measurer"]):
         kill(pid)
     sweep.wait()
     wait_for_end(*agents.values())
-    assert [thing for thing in coldstart.leftovers() if not thing.startswith("agent")]
-    done = coldstart.sweep("--playbook", coldstart.playbook(PROCESS))
-    assert done.returncode == 0, done.stderr
+    left = {thing.split()[0] for thing in leftovers(sweep.run)}
+    assert left >= ({"process"} if target == PROCESS else {"container", "network", "interface"})
+    done = sweep_with_the_machines_lock(coldstart, node, "--playbook", coldstart.playbook(PROCESS))
     assert "removed what a dead run had left: " in done.stderr
-    assert f"network coldstart-{sweep.run}" in done.stderr
+    assert target == PROCESS or f"network coldstart-{sweep.run}" in done.stderr
     assert not coldstart.leftovers()
+
+
+def sweep_with_the_machines_lock(
+    coldstart: Coldstart, node: Machine, *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """As users do: it alone can know that other runs are dead. Again while somebody else's sweep is faster."""
+    own = coldstart.environ.pop("COLDSTART_LOCK")
+    node.release()
+    done = poll(lambda: (done := coldstart.sweep(*arguments)).returncode != 4 and done, 120)
+    coldstart.environ["COLDSTART_LOCK"] = own
+    assert done.returncode == 0, done.stderr
+    return done  # type: ignore[no-any-return]
 
 
 # -- somebody else
 
 
-def test_node_busy(coldstart: Coldstart, node: str) -> None:
+def test_node_busy(coldstart: Coldstart, node: Machine) -> None:
     """One run at a time: a sweep and a clean-up both wait for nobody, and say whose run it is."""
     machine = coldstart.environ.pop("COLDSTART_LOCK")  # what every other sweep of this machine uses: held by this test
     done = coldstart.sweep("--playbook", coldstart.playbook(PROCESS))
-    check_one_line(done, 4, "here: node busy: run " + node)
-    check_one_line(coldstart("clean", str(coldstart.folder / "inventory.yaml")), 4, "node busy: run " + node)
+    check_one_line(done, 4, "here: node busy: run " + node.run)
+    check_one_line(coldstart("clean", str(coldstart.folder / "inventory.yaml")), 4, "node busy: run " + node.run)
     coldstart.environ["COLDSTART_LOCK"] = machine
     sweep = coldstart.start("--playbook", coldstart.playbook(PROCESS, FOREVER))
     sweep.stored()
@@ -226,15 +244,19 @@ def test_no_engine(coldstart: Coldstart, docker_host: str) -> None:
 # -- workloads that misbehave
 
 
+def fault_of(fault: str) -> str:
+    return f"env: {{COLDSTART_FAULT: '{fault}'}}"
+
+
 def test_workloads_that_misbehave(coldstart: Coldstart, engine: str) -> None:
     """Silent, deaf, dead, lying: each boot is a row with its reason, and the sweep goes on."""
-    targets = "\n".join(
-        f"{name}-{runtime}: {{runtime: {runtime}, image: hello, env: {{COLDSTART_FAULT: '{fault}'}}}}"
-        for runtime in ("process", "docker")
-        for name, fault in (("mute", "mute"), ("deaf", "deaf"), ("dead", "exit:3"), ("stale", "stale"))
-    )
-    playbook = coldstart.playbook(f"{targets}\n{PROCESS}", "boots: 1, gap: 0s", timeout="900ms")
-    check_one_line(coldstart.sweep("--playbook", playbook), 3, "8 of 9 boots failed", "--max-failures")
+    faults = {"mute": "mute", "deaf": "deaf", "dead": "exit:3", "stale": "stale"}
+    targets = [f"{name}-process: {{runtime: process, image: hello, {fault_of(faults[name])}}}" for name in faults]
+    targets += [
+        f"{name}-docker: {{runtime: docker, image: hello, {fault_of(faults[name])}}}" for name in ("mute", "dead")
+    ]
+    playbook = coldstart.playbook("\n".join([*targets, PROCESS]), "boots: 1, gap: 0s", timeout="800ms")
+    check_one_line(coldstart.sweep("--playbook", playbook), 3, "6 of 7 boots failed", "--max-failures")
     for record in coldstart.records():
         outcome = {"dead": "error:exited", "process": "ok"}.get(record["target"].partition("-")[0], "timeout")
         assert record["outcome"] == outcome, record
@@ -243,7 +265,7 @@ def test_workloads_that_misbehave(coldstart: Coldstart, engine: str) -> None:
         if outcome == "error:exited":
             assert "code 3" in record["detail"]
         if outcome == "timeout":
-            assert "not ready within 0.9 s" in record["detail"]
+            assert "not ready within 0.8 s" in record["detail"]
 
 
 # -- what was asked for cannot be

@@ -121,7 +121,7 @@ def test_a_seed_gives_the_same_order_again(coldstart: Coldstart) -> None:
     assert len(set(orders[0])) == 8
 
 
-@pytest.mark.parametrize("format_", ["table", "csv", "markdown"])
+@pytest.mark.parametrize("format_", ["table", "csv"])
 def test_stdout_is_the_result_only(coldstart: Coldstart, format_: str) -> None:
     """What is said on the way goes to stderr; there is nothing to draw where there is no terminal."""
     done = coldstart.sweep("--playbook", coldstart.playbook(PROCESS), "--format", format_)

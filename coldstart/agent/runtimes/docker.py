@@ -25,6 +25,7 @@ from coldstart.agent.runtimes import Context, Place, Prepared, Stamp, StartFaile
 
 LABEL = "coldstart.run"
 START_LIMIT_S = 60.0
+CLEAN_LIMIT_S = 15.0  # of one call: whatever the engine does, a node is given up by then
 HELPERS = ("runc", "containerd-shim-runc-v2")
 
 
@@ -186,9 +187,9 @@ class Runtime:
 
     def _with_engine(self, do: Callable[[Engine], list[str]]) -> list[str]:
         try:
-            with Engine(self._socket) as asked:
+            with Engine(self._socket, timeout_s=CLEAN_LIMIT_S / 4) as asked:
                 version = negotiated(asked.call("GET", "/version"))
-            with Engine(self._socket, version) as asked:
+            with Engine(self._socket, version, CLEAN_LIMIT_S) as asked:
                 return do(asked)
         except (ApiError, ValueError) as error:
             raise StopFailed(f"Docker: {error}") from None
