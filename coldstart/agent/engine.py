@@ -11,7 +11,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import time
 
 from coldstart.agent import spawn
@@ -34,8 +33,8 @@ def answers(socket_path: str) -> bool:
     return True
 
 
-def borrow(run: str, socket_path: str, log_path: str) -> None:
-    """Start dockerd for this run and wait until it listens. Unavailable says why it was not started."""
+def borrow(run: str, socket_path: str, log_path: str) -> int:
+    """Start dockerd for this run and wait until it listens; its pid. Unavailable says why it was not started."""
     dockerd = shutil.which("dockerd", path=f"{os.environ.get('PATH', '')}:{_SBIN}")
     if dockerd is None:
         raise Unavailable(f"no Docker engine: nothing listens on {socket_path}", "install Docker, or set DOCKER_HOST")
@@ -43,7 +42,14 @@ def borrow(run: str, socket_path: str, log_path: str) -> None:
         raise Unavailable("the Docker engine is installed but not running", "sudo systemctl start docker")
     if os.geteuid() != 0:
         raise Unavailable("the Docker engine is installed but not running", "start dockerd as root")
-    _start(dockerd, run, socket_path, log_path)
+    environ = {**os.environ, MARK: run, "PATH": f"{os.environ.get('PATH', os.defpath)}:{_SBIN}"}
+    log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        pid = spawn.spawn([dockerd, "--host", f"unix://{socket_path}"], environ, log)
+    finally:
+        os.close(log)
+    _await(pid, socket_path, log_path)
+    return pid
 
 
 def give_back(run: str, but: str) -> list[str]:
@@ -56,20 +62,13 @@ def give_back(run: str, but: str) -> list[str]:
     return stopped
 
 
-def _start(dockerd: str, run: str, socket_path: str, log_path: str) -> None:
-    environ = {**os.environ, MARK: run, "PATH": f"{os.environ.get('PATH', os.defpath)}:{_SBIN}"}
-    with open(log_path, "wb") as log:
-        process = subprocess.Popen(
-            [dockerd, "--host", f"unix://{socket_path}"],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=environ,
-            start_new_session=True,
-        )
+def _await(pid: int, socket_path: str, log_path: str) -> None:
     deadline_s = time.monotonic() + START_LIMIT_S
     while not answers(socket_path):
-        if process.poll() is not None or time.monotonic() > deadline_s:
+        ended = os.waitpid(pid, os.WNOHANG)[0] == pid
+        if ended or time.monotonic() > deadline_s:
+            if not ended:
+                spawn.kill(pid, signal.SIGTERM, limit_s=STOP_LIMIT_S)
             raise Unavailable(f"dockerd did not come up: {_last_line(log_path)}", f"read {log_path}")
         time.sleep(0.05)
 

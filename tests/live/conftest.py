@@ -22,7 +22,6 @@ import pytest
 from coldstart.agent import engine as engines
 from coldstart.agent import lock
 from coldstart.agent.dockerapi import SYSTEM_SOCKET, Engine, negotiated
-from coldstart.agent.runtimes import Unavailable
 from coldstart.store import Store
 
 LOCK_PATIENCE_S = 120.0
@@ -76,19 +75,6 @@ def node() -> Iterator[Machine]:
     machine.take()
     yield machine
     machine.release()
-
-
-@pytest.fixture(scope="session")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The engine's socket; where none listens, one is borrowed for the session."""
-    run = f"session-{os.getpid()}"
-    if not engines.answers(SYSTEM_SOCKET):
-        try:
-            engines.borrow(run, SYSTEM_SOCKET, str(tmp_path_factory.mktemp("engine") / "dockerd.log"))
-        except Unavailable as error:
-            pytest.skip(f"{error} ({error.hint})")
-    yield SYSTEM_SOCKET
-    engines.give_back(run, but="")
 
 
 def ask(path: str, **filters: list[str]) -> Any:

@@ -138,7 +138,11 @@ class Runtime:
 
     def clean_images(self) -> list[str]:
         """Remove the images that were pushed under a tag of ours."""
-        return self._with_engine(remove_ours) if engine.answers(self._socket) else []
+        try:
+            self.check()  # an engine that does not run has them all the same
+        except Unavailable:
+            return []
+        return self._with_engine(remove_ours)
 
     def close(self) -> None:
         self._engine.close()
