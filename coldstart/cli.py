@@ -5,6 +5,7 @@ Heavy libraries are imported by the verb that needs them: `--help` and shell com
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -144,7 +145,7 @@ def export(run: str, store: Path | None, format_: str) -> None:
         found = opened.find(run).id
         write = jsonl.lines if format_ == "jsonl" else csv.boots
         for line in write(found, opened.boots(found)):
-            click.echo(line)
+            _print(line + "\n")
 
 
 @main.command()
@@ -160,7 +161,7 @@ def clean(inventory: str, limit: str | None, run: str | None, *, everything: boo
     if run and everything:
         raise click.UsageError("--run and --all exclude each other")
     for line in sweeping.clean(sweeping.nodes(inventory, limit), run or "", images=images):
-        click.echo(line)
+        _print(line + "\n")
 
 
 @main.group()
@@ -177,7 +178,7 @@ def images_list() -> None:
     for name in builtin_names():
         for file in build.names():
             if file.startswith(f"{name}."):
-                click.echo(build.BUILT / file)
+                _print(f"{build.BUILT / file}\n")
 
 
 @images.command("build")
@@ -186,18 +187,24 @@ def images_build() -> None:
     from coldstart.workloads import build
 
     for path in build.build(build.BUILT):
-        click.echo(path)
+        _print(f"{path}\n")
 
 
 @main.command("completion")
 @click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
 def completion_(shell: str) -> None:
     """Print the completion script for a shell: `eval "$(coldstart completion bash)"`."""
-    click.echo(completion.script(main, shell))
+    _print(completion.script(main, shell) + "\n")
 
 
 def _print(text: str) -> None:
-    click.echo(text, nl=False)
+    """To stdout. Whoever reads it may have had enough: `coldstart export | head` is no error."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
 
 
 def _print_run(store: Store, reference: str, format_: str) -> None:
@@ -237,7 +244,4 @@ def entry() -> NoReturn:
     except ColdstartError as error:
         click.echo(f"coldstart: {error}", err=True)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.stderr.close()  # whoever read has had enough
-        sys.exit(0)
     sys.exit(0)

@@ -110,9 +110,11 @@ class _NodeTask:
     async def _one_link(self) -> None:
         """From connecting to goodbye."""
         talk, arch = await self._opened()
-        async with talk:
-            await self._work(talk, arch)
-        self._leftovers = talk.leftovers
+        try:
+            async with talk:
+                await self._work(talk, arch)
+        finally:
+            self._leftovers = talk.leftovers
 
     async def _opened(self) -> tuple[Conversation, str]:
         """A conversation whose agent is alone on its node, and the node's architecture. Tried again if there was a
@@ -137,7 +139,8 @@ class _NodeTask:
             await talk.end()
             raise
         self._links += 1
-        self._emit(NodeUp(self._node.name, hello["facts"], tuple(hello["swept"]["removed"])))
+        swept = hello["swept"]
+        self._emit(NodeUp(self._node.name, hello["facts"], tuple(swept["removed"]), tuple(swept["failed"])))
         return talk, str(hello["facts"]["arch"])
 
     async def _work(self, talk: Conversation, arch: str) -> None:
@@ -196,7 +199,9 @@ class _NodeTask:
 
     async def _prepared(self, talk: Conversation, target: Target, arch: str) -> tuple[Message, int]:
         packaging = runtimes.load(target.runtime).Runtime.packaging
-        image = images.resolve(_reference(target, arch), packaging=packaging, arch=arch, base=Path(target.base))
+        reference, base = _reference(target, arch), Path(target.base)
+        # In a thread: hashing an image of some GB must not silence the heartbeats.
+        image = await asyncio.to_thread(images.resolve, reference, packaging=packaging, arch=arch, base=base)
         sent: list[int] = []
         if image.path is not None:
             await talk.push(image.path, image.image.sha256, image.image.size_bytes, sent.append)

@@ -125,7 +125,7 @@ def _coarse(ran: _Ran) -> Doubt | None:
         worst = int(np.quantile(widths, 0.99, method="higher")) if widths else 0
         if worst > COARSE_NS:
             found.append(_Finding(cell, format_duration(worst)))
-    advice = "`ready` may be earlier by that much: fewer instances at once, or a less busy machine"
+    advice = "`ready` may be earlier by that much, unless the workload itself was slow to answer"
     return _doubt("resolution", "the probe was slow to see readiness (99th percentile): {}", advice, found)
 
 

@@ -10,11 +10,12 @@ from coldstart.model import Boot
 
 @dataclass(frozen=True)
 class NodeUp:
-    """A node's agent answers. swept: leftovers of dead runs that it removed on arrival."""
+    """A node's agent answers. swept: leftovers of dead runs that it removed on arrival; stuck: that it could not."""
 
     node: str
     facts: Mapping[str, str]
     swept: tuple[str, ...] = ()
+    stuck: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from coldstart.agent.wire import CHUNK_BYTES, Decoder, Encoder, Message, WireError
-from coldstart.errors import NodeError, ProtocolError
+from coldstart.errors import ImageError, NodeError, ProtocolError
 
 PING_S = 5.0
 SILENCE_S = 15.0
@@ -109,11 +109,15 @@ class Conversation:
         answer = await self.ask("offer", "have", "need", sha256=sha256, size_bytes=size_bytes)
         if answer["type"] == "have":
             return
+        at = answer["offset"]
         with path.open("rb") as file:
-            file.seek(answer["offset"])
+            file.seek(at)
             while data := file.read(CHUNK_BYTES):
                 await self._chunk(sha256, data)
                 sent(len(data))
+                at += len(data)
+        if at != size_bytes:
+            raise ImageError(f"{path}: it changed while it was sent", hint="try again when nobody writes it")
         if answer["offset"] == size_bytes:
             await self._chunk(sha256, b"")  # all of it is there, unverified
         answer = await self.expect("have", "refused")
@@ -131,6 +135,10 @@ class Conversation:
             if message["type"] == "pong":
                 continue
             if message["type"] == "fault":
+                self.leftovers = tuple(message.get("failed", ()))
+                if message.get("final"):
+                    self._lost = True
+                    raise NodeError(f"{self._node}: {message['text']}", hint="mend that on the node, then try again")
                 raise await self._broken(message["text"])
             if message["type"] == "busy":
                 raise NodeBusy(f"{self._node}: node busy: run {message['run']}", message["run"])

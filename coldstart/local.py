@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 
 from coldstart import bundle
@@ -37,9 +38,11 @@ class LocalLink:
         try:
             async with asyncio.timeout(KILL_S):
                 await self._process.wait()
+                await self._drain  # open for as long as any process of the agent's lives
         except TimeoutError:
-            self._process.kill()
-        await self._drain
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # gone by now, or sudo's
+                self._process.kill()
+            self._drain.cancel()
         return self._stderr.decode("utf-8", "replace")
 
     async def _keep_tail(self) -> None:

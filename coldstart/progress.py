@@ -49,8 +49,8 @@ class Display:
         match event:
             case BootDone(node=node, boot=boot):
                 self._done(node, boot)
-            case NodeUp(node=node, swept=swept) if swept:
-                self.note(f"{node}: removed what a dead run had left: {', '.join(swept)}")
+            case NodeUp():
+                self._arrived(event)
             case TargetReady(node=node, target=target, warnings=warnings):
                 for warning in warnings:
                     self.note(f"{node}: {target}: {warning}")
@@ -62,6 +62,12 @@ class Display:
                 self._progress.update(self._tasks[node], now="ended early" if error else "done")
             case _:
                 pass
+
+    def _arrived(self, event: NodeUp) -> None:
+        if event.swept:
+            self.note(f"{event.node}: removed what a dead run had left: {', '.join(event.swept)}")
+        if event.stuck:
+            self.note(f"{event.node}: could not remove what a dead run had left: {', '.join(event.stuck)}")
 
     def _task(self, node: str, total: int) -> TaskID:
         return self._progress.add_task(node, total=total, now="preparing", last="")

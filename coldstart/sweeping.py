@@ -18,6 +18,7 @@ from coldstart import inventory as inventories
 from coldstart import plan as plans
 from coldstart import playbook as playbooks
 from coldstart.agent import runtimes
+from coldstart.agent.records import OK
 from coldstart.errors import DocumentError, LeftoversError, NodeError, StoreError, TooManyFailures, UsageError
 from coldstart.model import Node, Plan, Playbook, Run
 from coldstart.progress import Display
@@ -131,7 +132,8 @@ def sweep(job: Job, store: Store, *, resume: str | None = None, reconnect_s: flo
             if recorder.begun:
                 _finish(store, run, state)
     shown = run if recorder.begun else ""
-    return Outcome(shown, recorder.boots + len(done), recorder.failed, interrupted, recorder.lost, recorder.leftovers)
+    before = sum(boot.outcome != OK for cell in store.cells(run) for boot in cell.boots) if resume else recorder.failed
+    return Outcome(shown, recorder.boots + len(done), before, interrupted, recorder.lost, recorder.leftovers)
 
 
 def _finish(store: Store, run: str, state: str) -> None:
@@ -219,9 +221,11 @@ class _Stop:
 
     def _arrived(self, number: int, task: asyncio.Task[int]) -> None:
         if self.signal:
-            self._store.finish(self._run, "interrupted")
             print("coldstart: not waiting; the nodes clean up by themselves", file=sys.stderr, flush=True)
-            os._exit(128 + number)
+            try:
+                self._store.finish(self._run, "interrupted")
+            finally:
+                os._exit(128 + number)
         self.signal = number
         print("coldstart: ending in order; once more to leave at once", file=sys.stderr, flush=True)
         task.cancel()

@@ -39,23 +39,19 @@ class BootLoop:
 
     def run(self, orders: Iterable[Order], targets: Mapping[str, Prey], report: Callable[[Boot], None]) -> None:
         """All boots in order; each is reported before the next begins. Cancelled leaves nothing running."""
-        ends_ns: dict[Clock, int] = {}
         for order in orders:
-            prey = targets[order.target]
-            clock = self._clock_of(prey)
-            report(self.boot(order, prey, ends_ns.get(clock, 0)))
+            report(self.boot(order, targets[order.target]))
             gc.collect(0)
-            ends_ns = {clock: clock.now_ns()}
 
-    def boot(self, order: Order, prey: Prey, previous_end_ns: int = 0) -> Boot:
-        """One boot. previous_end_ns: when the boot before was over, 0 for now; the order's gap counts from there."""
-        clock = self._clock_of(prey)
-        cache_bytes = pagecache.make(order.start, prey.prepared.files)
+    def boot(self, order: Order, prey: Prey) -> Boot:
+        """One boot, after its gap."""
+        clock: Clock = getattr(prey.runtime, "clock", self._clock)
         try:
+            cache_bytes = pagecache.make(order.start, prey.prepared.files)
             place = prey.runtime.place(secrets.token_hex(8))
-        except StartFailed as error:
-            return Boot(order.trial, order.index, "error:place", str(error), cache_bytes=cache_bytes)
-        planned_ns = (previous_end_ns or clock.now_ns()) + order.gap_ns
+        except (StartFailed, OSError) as error:
+            return Boot(order.trial, order.index, "error:place", str(error))
+        planned_ns = clock.now_ns() + order.gap_ns  # the gap is idle: what there was to prepare is done
         if not sleep_until(clock, planned_ns, self._cancel):
             raise Cancelled
         disturbance = Disturbance()
@@ -66,7 +62,3 @@ class BootLoop:
         achieved_ns = one.watch.instants.get("command", planned_ns)
         flags = boot.flags + disturbance.flags()
         return replace(boot, cache_bytes=cache_bytes, planned_ns=planned_ns, achieved_ns=achieved_ns, flags=flags)
-
-    def _clock_of(self, prey: Prey) -> Clock:
-        clock: Clock = getattr(prey.runtime, "clock", self._clock)
-        return clock

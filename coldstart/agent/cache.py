@@ -36,10 +36,14 @@ class Cache:
         path = os.path.join(self._path, sha256)
         return path if os.path.isfile(path) else ""
 
-    def begun(self, sha256: str) -> int:
-        """Bytes of an incomplete blob that an earlier push brought."""
+    def begun(self, sha256: str, size_bytes: int) -> int:
+        """Bytes of an incomplete blob of this size that an earlier push brought; more than that is thrown away."""
         path = self._part(sha256)
-        return os.stat(path).st_size if os.path.isfile(path) else 0
+        held = os.stat(path).st_size if os.path.isfile(path) else 0
+        if held > size_bytes:
+            os.unlink(path)
+            return 0
+        return held
 
     def add(self, sha256: str, data: bytes, size_bytes: int) -> bool:
         """Append to the blob. True once it is complete; BadContent, and nothing kept, if it is not what was offered."""

@@ -74,3 +74,10 @@ class ExitCheck:
     def verdict(self, handle: Handle) -> bool | None:
         code = handle.exit_code()
         return None if code is None else code == self._code
+
+
+def last_words(handle: Handle) -> str:
+    """Why an instance ended, as far as it said."""
+    code = handle.exit_code()
+    said = handle.output().strip().splitlines()
+    return f"ended with code {code}" + (f": {said[-1][:200]}" if said else "")

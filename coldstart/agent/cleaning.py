@@ -11,6 +11,8 @@ from typing import Any, Callable
 from coldstart.agent import runtimes
 from coldstart.agent.runtimes import Context, StopFailed
 
+SLOW = ("docker",)  # last: an engine that hangs must not keep bare processes alive
+
 
 def clean(context: Context, run: str, known: Mapping[str, Any]) -> dict[str, list[str]]:
     """`removed` and `failed`, in words. run: whose ('': any dead run's); known: runtimes that are in use already."""
@@ -25,7 +27,7 @@ def clean_images(context: Context, known: Mapping[str, Any]) -> dict[str, list[s
 def _everywhere(context: Context, known: Mapping[str, Any], do: Callable[[Any], list[str]]) -> dict[str, list[str]]:
     removed: list[str] = []
     failed: list[str] = []
-    for name in runtimes.names():
+    for name in sorted(runtimes.names(), key=SLOW.__contains__):
         try:
             runtime = _runtime(name, context, known)
         except ValueError:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from coldstart.agent import resources
 from coldstart.agent.dockerapi import ApiError, Engine
 
-OUTPUT_BYTES = 8192
+OUTPUT_BYTES = 1 << 20
 
 
 class Container:
@@ -58,7 +58,7 @@ class Container:
 
     def output(self) -> str:
         try:
-            raw = self._engine.text(f"/containers/{self._id}/logs", stdout="1", stderr="1", tail="50")
+            raw = self._engine.text(f"/containers/{self._id}/logs", stdout="1", stderr="1", tail="5000")
         except ApiError:
             return ""  # a log driver that cannot be read back
         return demultiplexed(raw).decode("utf-8", "replace")[-OUTPUT_BYTES:]

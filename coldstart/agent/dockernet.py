@@ -19,6 +19,7 @@ from coldstart.agent import netlink
 from coldstart.agent.dockerapi import ApiError, Engine
 
 ENDPOINT_MAC_SINCE = (1, 44)  # before, the container as a whole had one
+SHORTEST_PREFIX = 8  # of a route that means a network
 FIRST_HOST = 2  # .1 is the bridge
 _POOLS = ("198.18.0.0/15", "10.200.0.0/13")
 _SUBNET_BITS = 22  # 1,020 boots before an address comes again
@@ -81,10 +82,12 @@ def candidates(run: str, routes: list[ipaddress.IPv4Network], limit: int = 16) -
 
 
 def parse_routes(text: str) -> list[ipaddress.IPv4Network]:
-    """Every route but the default one, of the text of /proc/net/route (hexadecimal, in the host's byte order)."""
+    """Every route of the text of /proc/net/route (hexadecimal, in the host's byte order), but the default ones: a VPN
+    may have two halves of one."""
     rows = [line.split() for line in text.splitlines()[1:]]
     routes = [(_address(row[1]), _address(row[7])) for row in rows if len(row) > 7]
-    return [ipaddress.IPv4Network((net, mask), strict=False) for net, mask in routes if mask != "0.0.0.0"]
+    networks = [ipaddress.IPv4Network((net, mask), strict=False) for net, mask in routes]
+    return [network for network in networks if network.prefixlen >= SHORTEST_PREFIX]
 
 
 def mac_of(address: str) -> str:
@@ -119,7 +122,8 @@ def remove_marked(engine: Engine, label: str, run: str, *, but: str) -> list[str
     for container in _listed(engine, "/containers/json", wanted, all="true"):
         if run or container["Labels"][label] != but:
             _delete(engine, f"/containers/{container['Id']}", force="true", v="true")
-            removed.append(f"container {container['Names'][0].lstrip('/')}")
+            names = container["Names"] or [container["Id"][:12]]  # it has none while its removal is under way
+            removed.append(f"container {names[0].lstrip('/')}")
     for network in _listed(engine, "/networks", wanted):
         if run or network["Labels"][label] != but:
             _delete(engine, f"/networks/{network['Id']}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import tempfile
 
 
 class Busy(Exception):
@@ -25,13 +24,19 @@ def is_the_nodes() -> bool:
 
 
 def path() -> str:
-    """The same for every user of the node; /run/lock is there and writable for all on Debian and its kin.
+    """The same for every user of the node: in /run/lock where all may write there (Debian and its kin), else in /tmp.
     COLDSTART_LOCK names another, for who runs several fake nodes on one machine."""
     told = os.environ.get("COLDSTART_LOCK")
     if told:
         return told
-    folder = "/run/lock" if os.access("/run/lock", os.W_OK) else tempfile.gettempdir()
-    return os.path.join(folder, "coldstart.lock")
+    return os.path.join("/run/lock" if _for_everybody("/run/lock") else "/tmp", "coldstart.lock")
+
+
+def _for_everybody(folder: str) -> bool:
+    try:
+        return os.stat(folder).st_mode & 0o1002 == 0o1002
+    except OSError:
+        return False
 
 
 def take(run: str) -> int:

@@ -38,15 +38,10 @@ class Measurer:
         self._prey: dict[str, Prey] = {}
         self._loop = BootLoop(cancel)
 
-    def serve(self) -> None:
-        """Until told to end. Always leaves a clean node."""
-        try:
-            self._serve()
-        except Cancelled:
-            pass
-        finally:
-            failed = self.clean(self._context.run)["failed"]
-            self.send("bye", failed=failed)
+    @property
+    def run(self) -> str:
+        """Whose it is; '' before the greeting."""
+        return self._context.run
 
     def send(self, kind: str, **fields: Any) -> None:
         try:
@@ -60,7 +55,8 @@ class Measurer:
             return {"removed": [], "failed": []}
         return cleaning.clean(self._context, run, self._runtimes)
 
-    def _serve(self) -> None:
+    def serve(self) -> None:
+        """Until told to end, or until the stream is closed."""
         decoder = Decoder()
         while self._session.state != "ended":
             ready, _, _ = select.select([self._stream.fileno(), self._cancel], [], [])
@@ -88,7 +84,7 @@ class Measurer:
         if self._cache.file(action.sha256):
             self.send("have", sha256=action.sha256)
         else:
-            self.send("need", sha256=action.sha256, offset=self._cache.begun(action.sha256))
+            self.send("need", sha256=action.sha256, offset=self._cache.begun(action.sha256, action.size_bytes))
 
     def _chunk(self, action: session.Chunk) -> None:
         try:
@@ -128,8 +124,11 @@ class Measurer:
         found = runtime.check()
         self._runtimes[action.runtime] = runtime
         file = self._cache.file(action.image.sha256) if action.image.sha256 else ""
-        prepared = runtime.prepare(action.image, action.ready, file)
-        pagecache.flush(prepared.files)
+        try:
+            prepared = runtime.prepare(action.image, action.ready, file)
+            pagecache.flush(prepared.files)
+        except OSError as error:
+            raise Unavailable(f"{action.image.name}: {error}", "can its files be read on the node?") from None
         return Prey(runtime, action.ready, prepared), found
 
     def _arm(self, action: session.Arm) -> None:
@@ -187,10 +186,11 @@ def main(stream: socket.socket) -> int:
     measurer = Measurer(stream, read_end)
     try:
         measurer.serve()
-    except WireError as error:
-        measurer.send("fault", text=str(error))
-        return 1
+    except Cancelled:
+        pass
+    except (OSError, WireError) as error:  # a disk, a permission: it will not be better on the next link
+        measurer.send("fault", text=f"{type(error).__name__}: {error}", final=True)
     except Exception:  # noqa: BLE001 - the agent's outermost loop: whatever it was, the controller must hear of it
         measurer.send("fault", text=traceback.format_exc(limit=-3)[-2000:])
-        return 1
+    measurer.send("bye", failed=measurer.clean(measurer.run)["failed"])
     return 0

@@ -16,6 +16,9 @@ import signal
 
 MARK = "COLDSTART_RUN"
 _PR_SET_PDEATHSIG = 1
+# To be set to their defaults: Python ignores SIGPIPE, and what is ignored stays so across exec. Listed once, because
+# listing them takes 0.1 ms.
+_SIGNALS = tuple(signal.valid_signals())
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -25,8 +28,7 @@ def spawn(argv: list[str], env: dict[str, str], output: int) -> int:
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
     ]
     streams += [(os.POSIX_SPAWN_DUP2, output, 1), (os.POSIX_SPAWN_DUP2, output, 2)]
-    defaults = signal.valid_signals()  # Python ignores SIGPIPE, and what is ignored stays so across exec
-    return os.posix_spawn(argv[0], argv, env, file_actions=streams, setsid=True, setsigmask=[], setsigdef=defaults)
+    return os.posix_spawn(argv[0], argv, env, file_actions=streams, setsid=True, setsigmask=[], setsigdef=_SIGNALS)
 
 
 def seal() -> None:

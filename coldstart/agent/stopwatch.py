@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from coldstart.agent import resources
+from coldstart.agent.checks import last_words
 from coldstart.agent.clock import Clock, sleep_until
 from coldstart.agent.pace import Pace
 from coldstart.agent.ready import Probe, probe_for
@@ -51,7 +52,7 @@ class Stopwatch:
             self.instants.setdefault(mark, instant_ns)
 
     def marks_ns(self) -> dict[str, int]:
-        """ns since `command`. A probe that was answered before it can only have met something else: it shows as 0."""
+        """ns since `command`; what a probe saw before it shows as 0."""
         zero = self.instants.get("command", 0)
         return {mark: max(0, at - zero) for mark, at in self.instants.items() if mark != "command"}
 
@@ -82,16 +83,20 @@ class OneBoot:
             handle = self._settled(starting)
             if handle is not None:
                 memory, flags = self._end(handle, order.hold_ns, outcome == OK)
-        if self._prey.prepared.labels.get("net") != "proxied":  # a proxy accepts before the instance listens
-            self.watch.put("tcp", self._sight.tcp_ns)
-        self.watch.put("ready", self._sight.ready_ns if outcome == OK else None)
+        if outcome == OK and handle is None:
+            outcome, detail = "error:start", str(starting.exception())
+        self._put_sight(outcome == OK)
         marks_ns = self.watch.marks_ns()
         resolution_ns = self._sight.resolution_ns if outcome == OK else None
         if resolution_ns is not None:  # a probe before `command` knows no more than `command` itself
             resolution_ns = min(resolution_ns, marks_ns["ready"])
-        return Boot(
-            order.trial, order.index, outcome, detail, marks_ns, resolution_ns, memory_bytes=memory, flags=flags
-        )
+        return Boot(order.trial, order.index, outcome, detail, marks_ns, resolution_ns, 0, 0, memory, {}, flags)
+
+    def _put_sight(self, was_ready: bool) -> None:
+        if self._prey.prepared.labels.get("net") != "proxied":  # a proxy accepts before the instance listens
+            self.watch.put("tcp", self._sight.tcp_ns)
+        if was_ready:
+            self.watch.put("ready", self._sight.ready_ns)
 
     def _start(self) -> Handle:
         self.watch.stamp("command")
@@ -144,13 +149,16 @@ class OneBoot:
     def _verdict(self, starting: Future[Handle], deadline_ns: int) -> tuple[str, str] | None:
         if self._cancelled:
             raise Cancelled
-        if self._sight.ready_ns is not None:
-            return OK, ""
         failure = starting.exception() if starting.done() else None
         if isinstance(failure, StartFailed):
             return "error:start", str(failure)
+        if failure is not None:
+            raise failure
+        if self._sight.ready_ns is not None:
+            early = self._sight.ready_ns < self.watch.instants.get("command", 0)
+            return ("error:stale", "something else answered before the start") if early else (OK, "")
         if self._exited and self._handle is not None:
-            return "error:exited", _last_words(self._handle)
+            return "error:exited", last_words(self._handle)
         if self.watch.clock.now_ns() >= deadline_ns:
             return TIMEOUT, f"not ready within {self._prey.ready.timeout_ns / 1e9:g} s"
         return None
@@ -189,10 +197,3 @@ class OneBoot:
             if clock.now_ns() >= give_up_ns:
                 return memory, (f"not-reclaimed:{left[0]}",)
             clock.wait({}, clock.now_ns() + POLL_NS)
-
-
-def _last_words(handle: Handle) -> str:
-    """Why an instance ended, as far as it said."""
-    code = handle.exit_code()
-    said = handle.output().strip().splitlines()
-    return f"ended with code {code}" + (f": {said[-1][:200]}" if said else "")

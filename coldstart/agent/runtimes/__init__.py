@@ -87,7 +87,7 @@ class Handle(Protocol):
         """How it ended; None while it runs or when nobody can know."""
 
     def output(self) -> str:
-        """The last of what it wrote, up to some KiB; for `ready: output` and for messages."""
+        """The last of what it wrote, up to 1 MiB; for `ready: output` and for messages."""
 
     def remains(self) -> list[str]:
         """What of it is not given back yet, beyond processes, control groups and interfaces: a port, say."""

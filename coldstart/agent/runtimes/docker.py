@@ -9,6 +9,7 @@ answer with this boot's nonce counts. Without CAP_NET_ADMIN the first probe wait
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ from coldstart.agent.runtimes import Context, Place, Prepared, Stamp, StartFaile
 
 LABEL = "coldstart.run"
 START_LIMIT_S = 60.0
+LOAD_LIMIT_S = 900.0  # some GB, onto an SD card; the engine says nothing meanwhile
 CLEAN_LIMIT_S = 15.0  # of one call: whatever the engine does, a node is given up by then
 HELPERS = ("runc", "containerd-shim-runc-v2")
 
@@ -83,7 +85,8 @@ class Runtime:
     def prepare(self, image: Image, ready: Ready, file: str) -> Prepared:
         self._image, self._port = image, ready.port
         try:
-            self._image_id = load(self._engine, image, file)
+            with Engine(self._socket, self._version, LOAD_LIMIT_S) as asked:
+                self._image_id = load(asked, image, file)
             details = self._engine.call("GET", f"/images/{self._image_id}/json")
             # One for all targets: an address that one of them had is not fresh for another.
             if "docker network" not in self._shared:
@@ -121,7 +124,8 @@ class Runtime:
             bridge = self._network.bridge if self._network else ""
             return Container(self._engine, created["Id"], bridge, mac)
         except ApiError as error:
-            self._remove(place.name)
+            with contextlib.suppress(ApiError):  # never created, or the engine is gone: `clean` finds it by its label
+                self._engine.call("DELETE", f"/containers/{place.name}", force="true", v="true")
             raise StartFailed(f"Docker: {error}") from None
 
     def stop(self, handle: Container) -> None:
@@ -132,9 +136,12 @@ class Runtime:
 
     def clean(self, run: str) -> list[str]:
         removed = []
-        if engine.answers(self._socket):
-            removed = self._with_engine(lambda asked: dockernet.remove_marked(asked, LABEL, run, but=self._run))
-        return removed + engine.give_back(run, but=self._run)
+        try:
+            if engine.answers(self._socket):
+                removed = self._with_engine(lambda asked: dockernet.remove_marked(asked, LABEL, run, but=self._run))
+        finally:
+            removed += engine.give_back(run, but=self._run)
+        return removed
 
     def clean_images(self) -> list[str]:
         """Remove the images that were pushed under a tag of ours."""
@@ -182,12 +189,6 @@ class Runtime:
             nonce=place.nonce,
             version=self._version,
         )
-
-    def _remove(self, container: str) -> None:
-        try:
-            self._engine.call("DELETE", f"/containers/{container}", force="true", v="true")
-        except ApiError:
-            pass  # never created, or the engine is gone: `clean` finds it by its label
 
     def _with_engine(self, do: Callable[[Engine], list[str]]) -> list[str]:
         try:

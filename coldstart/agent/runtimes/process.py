@@ -13,7 +13,7 @@ from coldstart.agent.records import Image, Ready
 from coldstart.agent.runtimes import Context, Place, Prepared, Stamp, StartFailed, Unavailable
 
 ADDRESS = "127.0.0.1"
-OUTPUT_BYTES = 8192
+OUTPUT_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def test_a_push_that_was_cut_goes_on(tmp_path):
     data = b"x" * 1000
     digest, cache = hashlib.sha256(data).hexdigest(), Cache(str(tmp_path))
     assert not cache.add(digest, data[:400], 1000)
-    assert (cache.file(digest), cache.begun(digest)) == ("", 400)
+    assert (cache.file(digest), cache.begun(digest, 1000)) == ("", 400)
     assert Cache(str(tmp_path)).add(digest, data[400:], 1000)
     assert os.access(cache.file(digest), os.X_OK)
     assert cache.empty() == [f"image {digest[:12]}"]
@@ -79,7 +79,7 @@ def test_other_content_is_not_kept(tmp_path, data):
     digest, cache = hashlib.sha256(b"x" * 1000).hexdigest(), Cache(str(tmp_path))
     with pytest.raises(BadContent):
         cache.add(digest, data, 1000)
-    assert (cache.file(digest), cache.begun(digest)) == ("", 0)
+    assert (cache.file(digest), cache.begun(digest, 1000)) == ("", 0)
 
 
 def test_emptying_leaves_what_is_not_ours(tmp_path):
