@@ -18,6 +18,7 @@ class Child:
         self.ended = False
         self._encoder = Encoder()
         self._decoder = Decoder()
+        self.backlog = bytearray()  # what it has not taken yet: in the middle of a wave it takes nothing
         # Held back until the measurer has its handler: a goodbye may come before it is ready.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         self.pid = os.fork()
@@ -32,21 +33,31 @@ class Child:
                 os._exit(code)  # never back into what the parent had planned for itself
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         theirs.close()
+        self._stream.setblocking(False)  # noqa: FBT003 - it takes no keyword
 
     def fileno(self) -> int:
         return self._stream.fileno()
 
     def tell(self, message: Message) -> None:
         fields = {k: v for k, v in message.items() if k not in ("v", "seq", "type")}
+        self.backlog += self._encoder.encode(message["type"], **fields)
+        self.write()
+
+    def write(self) -> None:
+        """As much of the backlog as it takes now."""
         try:
-            self._stream.sendall(self._encoder.encode(message["type"], **fields))
-        except OSError:
-            self.ended = True
+            del self.backlog[: self._stream.send(self.backlog)]
+        except BlockingIOError:
+            pass
+        except OSError:  # it is ending, which `hear` will notice
+            self.backlog.clear()
 
     def hear(self) -> list[Message]:
         """What it says; nothing at its end."""
         try:
             data = self._stream.recv(1 << 16)
+        except BlockingIOError:
+            return []
         except OSError:
             data = b""
         self.ended = self.ended or not data

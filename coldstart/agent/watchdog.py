@@ -73,16 +73,21 @@ class Watchdog:
     def _step(self) -> None:
         """Wait for whoever has something to say, and pass it on."""
         readers = [self._reader] if self._reading else []
-        readers += [self._child.fileno()] if self._child else []
         writers = [self._writer] if self._backlog else []
+        if self._child:
+            readers = readers if len(self._child.backlog) < BACKLOG_LIMIT_BYTES else []
+            readers.append(self._child.fileno())
+            writers += [self._child.fileno()] if self._child.backlog else []
         ready, writable, _ = select.select(readers, writers, [], TICK_S)
-        if writable:
+        if self._writer in writable:
             self._write()
+        if self._child and self._child.fileno() in writable:
+            self._child.write()
         if self._child and self._child.fileno() in ready:
             self._relay()
         if self._reader in ready:
+            self._heard_s = time.monotonic()
             self._hear(os.read(self._reader, 1 << 16))
-            self._heard_s = time.monotonic()  # afterwards: passing on a large message may have taken its time
 
     def _hear(self, data: bytes) -> None:
         if not data:
