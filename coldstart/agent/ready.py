@@ -10,7 +10,6 @@ still answered; the others make room for new ones beyond CAP.
 from __future__ import annotations
 
 import errno
-import os
 import select
 import socket
 from collections.abc import Iterator, Mapping
@@ -18,11 +17,14 @@ from dataclasses import dataclass
 from typing import Callable, Protocol
 
 from coldstart.agent.checks import ExitCheck, HttpCheck, OutputCheck
+from coldstart.agent.gate import Gate
+from coldstart.agent.pace import NEAR, NOBODY, UNKNOWN, WAITING
 from coldstart.agent.records import Ready
 from coldstart.agent.runtimes import Handle, Place
 
 CAP = 32
 KEEP = 8
+BLIND_EVERY = 16  # rounds: a probe goes out even where nobody seems to be, lest a sign we misread hid an instance
 
 Wait = Callable[[Mapping[int, str]], list[int]]  # {fd: "r" or "w"} -> those that are; none: the round is over
 
@@ -38,11 +40,8 @@ class Seen:
 class Probe(Protocol):
     def round(self, wait: Wait, handle: Handle | None) -> Iterator[Seen]: ...
 
-    def near(self) -> bool:
-        """Whether the instance's network is there, so that only the program is still awaited."""
-
-    def waiting(self) -> bool:
-        """Whether an answer is due on an open connection, so that new ones are less urgent."""
+    def stage(self) -> str:
+        """How far the instance has come, as `pace.py` names it."""
 
     def close(self) -> None: ...
 
@@ -71,18 +70,19 @@ class NetworkProbe:
 
     def __init__(self, place: Place, check: HttpCheck | None) -> None:
         self._address = (place.address, place.port)
-        self._gate = place.gate
+        self._gate = Gate(place.gate) if place.gate else None
         self._near = False
         self._check = check
         self._flights: dict[int, _Flight] = {}  # by descriptor, the oldest first
         self._epoll = select.epoll()  # a round costs the same however many connections are open
         self._opened = 0
 
-    def near(self) -> bool:
-        return self._near
-
-    def waiting(self) -> bool:
-        return any(flight.connected for flight in self._flights.values())
+    def stage(self) -> str:
+        if any(flight.connected for flight in self._flights.values()):
+            return WAITING
+        if self._near:
+            return NEAR
+        return NOBODY if self._gate else UNKNOWN
 
     def round(self, wait: Wait, handle: Handle | None) -> Iterator[Seen]:
         yield from self._open()
@@ -94,13 +94,17 @@ class NetworkProbe:
         for flight in list(self._flights.values()):
             self._end(flight, "failed")
         self._epoll.close()
+        if self._gate:
+            self._gate.close()
 
     def _open(self) -> Iterator[Seen]:
         if len(self._flights) >= CAP:
             yield self._end(list(self._flights.values())[KEEP], "failed")
-        if self._gate and not os.listdir(self._gate):
-            yield from self._nobody_there()
-            return
+        if self._gate and not self._near:
+            self._near = self._gate.open()
+            if not self._near and self._opened % BLIND_EVERY:
+                yield from self._nobody_there()
+                return
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         flight = self._flights[sock.fileno()] = _Flight(self._opened, sock)
         self._opened += 1
@@ -165,11 +169,8 @@ class InstanceProbe:
         self._check = check
         self._looks = 0
 
-    def near(self) -> bool:
-        return True
-
-    def waiting(self) -> bool:
-        return False
+    def stage(self) -> str:
+        return NEAR
 
     def round(self, wait: Wait, handle: Handle | None) -> Iterator[Seen]:
         wait({})

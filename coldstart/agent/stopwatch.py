@@ -125,7 +125,7 @@ class OneBoot:
             self._handle = starting.result()
         now_ns = self.watch.clock.now_ns()
         elapsed_ns = now_ns + self._prey.ready.timeout_ns - deadline_ns
-        interval_ns = self._pace.interval_ns(elapsed_ns=elapsed_ns, near=probe.near(), waiting=probe.waiting())
+        interval_ns = self._pace.interval_ns(elapsed_ns=elapsed_ns, stage=probe.stage())
         until_ns = min(deadline_ns, now_ns + interval_ns)
         cpu_ns = time.thread_time_ns()
         for seen in probe.round(lambda interest: self._wait(interest, until_ns), self._handle):

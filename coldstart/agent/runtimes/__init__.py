@@ -62,7 +62,7 @@ class Prepared:
 @dataclass(frozen=True)
 class Place:
     """Where the next instance will be, fixed before the clock starts. early: may be probed before `start` returns.
-    gate: a folder that is empty for as long as nobody can answer, '' if there is none: spares useless probes."""
+    gate: the folder that lists the ports of the instance's bridge, '' if there is none: spares useless probes."""
 
     name: str
     address: str

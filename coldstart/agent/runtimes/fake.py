@@ -11,6 +11,7 @@ import select
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from coldstart.agent.pace import UNKNOWN
 from coldstart.agent.ready import Seen, Wait
 from coldstart.agent.records import Image, Ready
 from coldstart.agent.runtimes import Context, Handle, Place, Prepared, Stamp, StartFailed
@@ -142,11 +143,8 @@ class FakeProbe:
         self._instance = instance
         self._accepted = False
 
-    def near(self) -> bool:
-        return False
-
-    def waiting(self) -> bool:
-        return self._accepted
+    def stage(self) -> str:
+        return UNKNOWN
 
     def round(self, wait: Wait, handle: Handle | None) -> Iterator[Seen]:
         yield Seen("opened", 0)

@@ -5,7 +5,20 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldstart.agent.pace import BUDGET, CREDIT_NS, EARLY_INTERVAL_NS, HEDGE_NS, MAX_INTERVAL_NS, NEAR_INTERVAL_NS, Pace
+from coldstart.agent.pace import (
+    BUDGET,
+    CREDIT_NS,
+    EARLY_INTERVAL_NS,
+    HEDGE_NS,
+    MAX_INTERVAL_NS,
+    NEAR,
+    NEAR_INTERVAL_NS,
+    NOBODY,
+    NOBODY_INTERVAL_NS,
+    UNKNOWN,
+    WAITING,
+    Pace,
+)
 from coldstart.agent.ready import Seen
 from coldstart.agent.sight import Sight
 
@@ -13,8 +26,8 @@ US = 1_000
 MS = 1_000_000
 
 
-def interval_ns(pace: Pace, *, elapsed_ns=0, near=True, waiting=False) -> int:
-    return pace.interval_ns(elapsed_ns=elapsed_ns, near=near, waiting=waiting)
+def interval_ns(pace: Pace, *, elapsed_ns=0, stage=NEAR) -> int:
+    return pace.interval_ns(elapsed_ns=elapsed_ns, stage=stage)
 
 
 def test_the_finest_interval_at_first():
@@ -25,25 +38,25 @@ def test_the_finest_interval_at_first():
 
 
 def test_the_credit_is_kept_for_when_it_tells_most():
-    """While the network is not there the budget alone counts; once it is, the finer interval."""
+    """Sparse while nobody is there, by the budget alone while nobody knows, finer once the network is there."""
     pace = Pace()
     for _ in range(50):
         pace.charge(100 * US)
-    assert interval_ns(pace, elapsed_ns=200 * MS, near=False) == 100 * US / BUDGET
-    assert interval_ns(pace, elapsed_ns=200 * MS, near=True) == NEAR_INTERVAL_NS
+    intervals = [interval_ns(pace, elapsed_ns=200 * MS, stage=stage) for stage in (NOBODY, UNKNOWN, NEAR)]
+    assert intervals == [NOBODY_INTERVAL_NS, 100 * US / BUDGET, NEAR_INTERVAL_NS]
 
 
 def test_only_an_answer_is_due():
     """New connections are less urgent then."""
-    assert interval_ns(Pace(), waiting=True) == HEDGE_NS
+    assert interval_ns(Pace(), stage=WAITING) == HEDGE_NS
 
 
-@given(st.integers(5 * US, 800 * US), st.booleans())
-def test_the_budget_holds_in_the_long_run(cost_ns, near):
+@given(st.integers(5 * US, 800 * US), st.sampled_from([UNKNOWN, NOBODY, NEAR, WAITING]))
+def test_the_budget_holds_in_the_long_run(cost_ns, stage):
     """5 % of one core and the credit, whatever a round costs."""
     pace, elapsed_ns = Pace(), 0
     while elapsed_ns < 5_000 * MS:
-        elapsed_ns += interval_ns(pace, elapsed_ns=elapsed_ns, near=near)
+        elapsed_ns += interval_ns(pace, elapsed_ns=elapsed_ns, stage=stage)
         pace.charge(cost_ns)
     assert pace.spent_ns <= CREDIT_NS + BUDGET * elapsed_ns + 2 * cost_ns
 
