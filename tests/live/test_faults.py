@@ -165,7 +165,10 @@ def test_all_killed_at_once(coldstart: Coldstart, node: Machine, engine: str, ta
     sweep = coldstart.start("--playbook", coldstart.playbook(target, "boots: 5, gap: 0s, hold: 60s"))
     sweep.instance()
     agents = sweep.agents()
-    for pid in (sweep.process.pid, agents["watchdog"], agents["measurer"]):
+    pids = (sweep.process.pid, agents["watchdog"], agents["measurer"])
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)  # or the last one alive would have time to clean up
+    for pid in pids:
         kill(pid)
     sweep.wait()
     wait_for_end(*agents.values())
