@@ -45,7 +45,7 @@ def test_a_sweep_of_this_machine(coldstart: Coldstart, engine: str) -> None:
 
 
 def check_document(document: dict[str, Any]) -> None:
-    """All keys that scripts depend on (DESIGN section 10), and figures in them."""
+    """All keys that scripts depend on, and figures in them."""
     assert {"run", "playbook", "cells", "comparisons", "warnings"} <= set(document)
     cells = document["cells"]
     assert {(cell["target"], cell["start"]) for cell in cells} == {
