@@ -1,8 +1,7 @@
-"""Is anybody there at all? A look at a bridge that costs a tenth of a probe, and sends nothing.
+"""Is anybody there at all? A look at a bridge that costs less than a probe, and sends nothing.
 
 The host's end of a pair of virtual interfaces is up (IFF_RUNNING) once the other end is, inside the instance: before
-that nobody can answer. The engine plugs the pair in early and raises the far end late, a tenth of the boot before the
-workload runs. Asked by ioctl(2), not of /sys, which may show another network namespace; it takes no lock that the
+that nobody can answer. The engine plugs the pair in early and raises the far end late, shortly before the workload runs. Asked by ioctl(2), not of /sys, which may show another network namespace; it takes no lock that the
 engine's own work on interfaces would hold.
 """
 

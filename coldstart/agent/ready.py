@@ -116,7 +116,7 @@ class NetworkProbe:
             yield self._end(flight, "failed")
 
     def _nobody_there(self) -> Iterator[Seen]:
-        """A probe that needs no packet to fail, for a tenth of the cost."""
+        """A probe that needs no packet to fail."""
         number, self._opened = self._opened, self._opened + 1
         yield Seen("opened", number)
         yield Seen("failed", number)
