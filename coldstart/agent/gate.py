@@ -1,8 +1,9 @@
 """Is anybody there at all? A look at a bridge that costs less than a probe, and sends nothing.
 
 The host's end of a pair of virtual interfaces is up (IFF_RUNNING) once the other end is, inside the instance: before
-that nobody can answer. The engine plugs the pair in early and raises the far end late, shortly before the workload runs. Asked by ioctl(2), not of /sys, which may show another network namespace; it takes no lock that the
-engine's own work on interfaces would hold.
+that nobody can answer. The engine plugs the pair in early and raises the far end late, shortly before the workload
+runs. Asked by ioctl(2), not of /sys, which may show another network namespace; it takes no lock that the engine's own
+work on interfaces would hold.
 """
 
 from __future__ import annotations
