@@ -15,7 +15,7 @@ from benchmarks import floor, help_cpu, result, witness
 from benchmarks.booting import Cancel, Failed
 from benchmarks.machine import Machine, machine
 from benchmarks.result import NotRun, Row
-from coldstart.agent.stopwatch import Cancelled
+from coldstart.agent.oneboot import Cancelled
 from coldstart.errors import ColdstartError
 
 BENCHMARKS = {"floor": floor, "witness": witness, "help": help_cpu}

@@ -19,9 +19,9 @@ from benchmarks.result import NotRun
 from coldstart import images
 from coldstart.agent import lock, runtimes
 from coldstart.agent.bootloop import BootLoop
+from coldstart.agent.oneboot import Cancelled, Prey
 from coldstart.agent.records import OK, Boot, Order, Ready
 from coldstart.agent.runtimes import Context, Place, Unavailable
-from coldstart.agent.stopwatch import Cancelled, Prey
 from coldstart.workloads import build
 
 
@@ -99,17 +99,18 @@ def booter(name: str, cancel: Cancel) -> Iterator[Booter]:
     run = f"bench-{secrets.token_hex(4)}"
     module = runtimes.load(name)
     resolved = images.resolve("hello", packaging=module.Runtime.packaging, arch=platform.machine(), base=Path())
-    assert resolved.path is not None  # `hello` is built in
     ready = Ready(port=build.PORT, nonce=resolved.nonce)
     with _node(run), tempfile.TemporaryDirectory(prefix="coldstart-bench-") as scratch:
         runtime = module.Runtime(module.Options(), Context(run, scratch))
         try:
             runtime.check()
-            prepared = runtime.prepare(resolved.image, ready, str(resolved.path))
+            prepared = runtime.prepare(
+                resolved.image, ready, {part: str(path) for part, path in resolved.paths.items()}
+            )
             noted = Noted(runtime)
             loop = BootLoop(cancel.fd)
             loop.arm()
-            yield Booter(noted, Prey(noted, ready, prepared), run, resolved.path, loop)
+            yield Booter(noted, Prey(noted, ready, prepared), run, next(iter(resolved.paths.values())), loop)
         except Unavailable as error:
             raise NotRun(f"{error.reason} ({error.hint})") from None
         finally:

@@ -17,8 +17,8 @@ from coldstart import __version__, completion, shipped
 from coldstart.errors import ColdstartError
 
 if TYPE_CHECKING:
-    from coldstart.model import Plan
     from coldstart.store import Store
+    from coldstart.sweeping import Job
 
 FORMATS = ("table", "json", "csv", "markdown")
 _FORMAT = click.option("--format", "format_", type=click.Choice(FORMATS), default="table", show_default=True)
@@ -86,7 +86,7 @@ def sweep(store: Path | None, format_: str, resume: str | None, *, dry_run: bool
     max_failures, reconnect_s = options.pop("max_failures"), options.pop("reconnect")
     wanted = sweeping.Selection(**options)
     if dry_run:
-        _print_plan(sweeping.load(wanted).plan, "json" if format_ == "json" else "table")
+        _print_plan(sweeping.load(wanted), "json" if format_ == "json" else "table")
         return
     sweeping.load(wanted)  # what is wrong with the documents is said before a store is made
     with sweeping.open_store(store) as opened:
@@ -104,7 +104,7 @@ def plan(format_: str, **options: Any) -> None:
     """Show what a sweep would run, and about how long it would take. Nothing is touched."""
     from coldstart import sweeping
 
-    _print_plan(sweeping.load(sweeping.Selection(**options)).plan, format_)
+    _print_plan(sweeping.load(sweeping.Selection(**options)), format_)
 
 
 @main.command()
@@ -160,7 +160,7 @@ def clean(inventory: str, limit: str | None, run: str | None, *, everything: boo
 
     if run and everything:
         raise click.UsageError("--run and --all exclude each other")
-    for line in sweeping.clean(sweeping.nodes(inventory, limit), run or "", images=images):
+    for line in sweeping.clean(sweeping.nodes(inventory, limit), run or "", also_images=images):
         _print(line + "\n")
 
 
@@ -216,11 +216,11 @@ def _print_run(store: Store, reference: str, format_: str) -> None:
     _print(report.render(built, format_, width=_width(), colour=sys.stdout.isatty()))
 
 
-def _print_plan(what: Plan, format_: str) -> None:
+def _print_plan(job: Job, format_: str) -> None:
     from coldstart import sweeping
     from coldstart.report import planned
 
-    estimate_ns = sweeping.estimate_ns(what)
+    what, estimate_ns = job.plan, sweeping.estimate_ns(job.plan, job.playbook)
     _print(
         planned.as_json(what, estimate_ns) if format_ == "json" else planned.as_table(what, estimate_ns, width=_width())
     )

@@ -83,6 +83,7 @@ class _NodeTask:
         self._code = code
         self._emit = emit
         self._done = set(request.done)
+        self._limits: dict[str, int] = {}  # boots per trial, by target, where fewer than planned
         self._links = 0
         self._leftovers: tuple[str, ...] = ()
 
@@ -170,7 +171,9 @@ class _NodeTask:
         return [
             order
             for order in self._request.plan.orders.get(self._node.name, ())
-            if (order.trial, order.index) not in self._done and (order.target, order.start) not in skipped
+            if (order.trial, order.index) not in self._done
+            and (order.target, order.start) not in skipped
+            and order.index < self._limits.get(order.target, order.index + 1)
         ]
 
     async def _prepare(self, talk: Conversation, target: Target, arch: str) -> set[tuple[str, str]]:
@@ -183,6 +186,9 @@ class _NodeTask:
         if answer["type"] == "unavailable":
             hint = f" ({answer['hint']})" if answer["hint"] else ""
             return self._skip(target, answer["reason"] + hint, starts)
+        limit = target.boots_with(answer["labels"])
+        if limit is not None:
+            self._limits[target.name] = limit
         self._emit(
             TargetReady(
                 self._node.name,
@@ -192,26 +198,25 @@ class _NodeTask:
                 answer["image_bytes"],
                 transfer_bytes,
                 tuple(answer["warnings"]),
+                limit,
             )
         )
         cold = answer["cold_unavailable"]
         return self._skip(target, cold, ("page-cold",)) if cold and "page-cold" in starts else set()
 
     async def _prepared(self, talk: Conversation, target: Target, arch: str) -> tuple[Message, int]:
-        packaging = runtimes.load(target.runtime).Runtime.packaging
-        reference, base = _reference(target, arch), Path(target.base)
         # In a thread: hashing an image of some GB must not silence the heartbeats.
-        image = await asyncio.to_thread(images.resolve, reference, packaging=packaging, arch=arch, base=base)
+        image = await asyncio.to_thread(_resolve, target, arch)
         sent: list[int] = []
-        if image.path is not None:
-            await talk.push(image.path, image.image.sha256, image.image.size_bytes, sent.append)
+        for part, path in image.paths.items():
+            await talk.push(path, image.image.files[part], sent.append)
         answer = await talk.ask(
             "prepare",
             "prepared",
             "unavailable",
             target=target.name,
             runtime=target.runtime,
-            options=dict(target.options),
+            options={**image.options, **target.options},
             image=to_json(image.image),
             ready=to_json(target.ready),
         )
@@ -230,12 +235,15 @@ def _boot(node: str, message: Message) -> Boot:
         raise ProtocolError(f"{node}: a boot that cannot be read: {error}") from None
 
 
-def _reference(target: Target, arch: str) -> str:
-    if isinstance(target.image, str):
-        return target.image
-    if arch not in target.image:
-        raise ImageError(f"{target.where}: target {target.name} has no image for {arch}", hint="add one")
-    return target.image[arch]
+def _resolve(target: Target, node_arch: str) -> images.ResolvedImage:
+    """A machine may be of another architecture than its node: its image says so, or the target."""
+    packaging = runtimes.load(target.runtime).Runtime.packaging
+    reference = target.image_for(node_arch)
+    if reference is None:
+        raise ImageError(f"{target.where}: target {target.name} has no image for {node_arch}", hint="add one")
+    said = "" if isinstance(reference, str) else reference.get("arch", "")
+    arch = target.options.get("arch") or said or node_arch
+    return images.resolve(reference, packaging=packaging, arch=arch, base=Path(target.base))
 
 
 def _settings(node: Node) -> Mapping[str, str]:

@@ -20,7 +20,8 @@ class NodeUp:
 
 @dataclass(frozen=True)
 class TargetReady:
-    """A target can be started on a node; transfer_bytes: what had to be sent for it."""
+    """A target can be started on a node; transfer_bytes: what had to be sent for it; boots: of each of its trials,
+    where the node makes them fewer than planned."""
 
     node: str
     target: str
@@ -29,6 +30,7 @@ class TargetReady:
     image_bytes: int
     transfer_bytes: int
     warnings: tuple[str, ...] = ()
+    boots: int | None = None
 
 
 @dataclass(frozen=True)

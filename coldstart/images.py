@@ -1,7 +1,8 @@
 """What an image reference of a playbook means for one runtime and one architecture.
 
 A built-in name; a file (it starts with `.`, `/` or `~`, or there is such a file); else, where containers are wanted, a
-tag of the node's engine. Built-in names win: write `./hello` for a file of that name.
+tag of the node's engine. Built-in names win: write `./hello` for a file of that name. What a machine boots may have
+several parts: `{kernel: FILE, initrd: FILE, drive: FILE, arch: ARCH}`; a file alone is a kernel.
 """
 
 from __future__ import annotations
@@ -10,17 +11,23 @@ import hashlib
 import importlib.util
 import re
 import struct
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from coldstart import archive
+from coldstart import archive, guests
 from coldstart.agent.records import Image
 from coldstart.errors import ImageError
 from coldstart.workloads import build
 
 EXECUTABLE = "executable"
 DOCKER_ARCHIVE = "docker-archive"
+MACHINE = "machine"
 NONE = "none"
+
+_PART = {EXECUTABLE: "program", DOCKER_ARCHIVE: "archive", MACHINE: guests.KERNEL}  # what one file alone is
+_BUILT_IN = {"hello": (EXECUTABLE, DOCKER_ARCHIVE), "hello-unikernel": (MACHINE,), "hello-vm": (MACHINE,)}
 
 _ELF_MACHINES = {3: "i386", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv64"}
 _ELF_PROGRAMS = (2, 3)  # ET_EXEC, ET_DYN; not object files
@@ -29,52 +36,83 @@ _TAG = re.compile(r"\w[\w./:@-]*", re.ASCII)
 _BY_ARCH = "images differ by architecture: image: {x86_64: FILE, aarch64: FILE}"
 
 
+Reference = str | Mapping[str, str]  # Mapping: by part of a machine's image, and `arch`
+
+
 @dataclass(frozen=True)
 class ResolvedImage:
-    """image: what the node is told; path: the file to send to it, if any; nonce: it echoes the boot's nonce."""
+    """image: what the node is told; paths: the files to send to it, by part; nonce: it echoes the boot's nonce;
+    options: what the image wants of its runtime, where the playbook does not say otherwise."""
 
     image: Image
-    path: Path | None = None
+    paths: Mapping[str, Path] = field(default_factory=dict)
     nonce: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def builtin_names() -> tuple[str, ...]:
-    return ("hello",)
+    return tuple(_BUILT_IN)
 
 
-def check(reference: str, packaging: str, base: Path) -> None:
+def check(reference: Reference, packaging: str, base: Path) -> None:
     """ImageError if it can be said before any node is known that `resolve` will fail."""
-    if packaging != NONE and reference not in builtin_names() and _file(reference, base) is None:
-        _check_tag(reference, packaging, base)
-
-
-def resolve(reference: str, *, packaging: str, arch: str, base: Path) -> ResolvedImage:
-    """The image for a node of architecture `arch`; relative paths start from `base`. ImageError says what is wrong."""
     if packaging == NONE:
-        return ResolvedImage(Image(name=reference))
-    if reference in builtin_names():
-        return _builtin(reference, packaging, arch)
-    path = _file(reference, base)
-    if path is None:
-        _check_tag(reference, packaging, base)
-        return ResolvedImage(Image(name=reference, reference=reference))
+        return
+    if isinstance(reference, str) and reference in _BUILT_IN:
+        _check_packaging(reference, packaging)
+        return
+    for part, name in _parts(reference, packaging).items():
+        if _file(name, base) is None:
+            _check_tag(name, packaging, base, part)
+
+
+def resolve(reference: Reference, *, packaging: str, arch: str, base: Path) -> ResolvedImage:
+    """The image for architecture `arch`; relative paths start from `base`. ImageError says what is wrong."""
+    if isinstance(reference, str) and (packaging == NONE or reference in _BUILT_IN):
+        return ResolvedImage(Image(reference)) if packaging == NONE else _builtin(reference, packaging, arch)
+    parts = _parts(reference, packaging)
+    check(reference, packaging, base)
+    paths = {part: path for part, name in parts.items() if (path := _file(name, base))}
+    name = " ".join(parts.values())
+    if not paths:
+        return ResolvedImage(Image(name, reference=name))
     try:
-        return _from_file(reference, path, packaging, arch)
+        return _from_files(name, paths, packaging, arch)
     except OSError as error:
-        raise ImageError(f"{path}: {error.strerror}", hint="name a file that can be read") from None
+        raise ImageError(f"{error.filename or name}: {error.strerror}", hint="name a file that can be read") from None
+
+
+def _parts(reference: Reference, packaging: str) -> dict[str, str]:
+    if isinstance(reference, str):
+        return {_PART[packaging]: reference}
+    if packaging != MACHINE:
+        raise ImageError(f"an image in parts ({', '.join(reference)}) is for runtime qemu", hint="name one file")
+    return {part: name for part, name in reference.items() if part in guests.PARTS}
+
+
+def _check_packaging(name: str, packaging: str) -> None:
+    if packaging not in _BUILT_IN[name]:
+        fitting = ", ".join(other for other, kinds in _BUILT_IN.items() if packaging in kinds)
+        raise ImageError(f"{name} is not built for this runtime", hint=f"built in for it: {fitting}")
 
 
 def _builtin(name: str, packaging: str, arch: str) -> ResolvedImage:
+    _check_packaging(name, packaging)
     if arch not in build.ARCHITECTURES:
         raise ImageError(f"{name} is built for {' and '.join(build.ARCHITECTURES)}, not for {arch}", hint=_BY_ARCH)
     env = {"COLDSTART_NONCE": "{nonce}"}
     if packaging == EXECUTABLE:
-        path, tag = _built(f"{name}.{arch}"), ""
         env["COLDSTART_PORT"] = "{port}"  # a container has its own address, a process shares its node's
-    else:
+        return _resolved(name, {"program": _built(f"{name}.{arch}")}, env=env)
+    if packaging == DOCKER_ARCHIVE:
         path = _built(f"{name}.{arch}.docker.tar")
-        tag = archive.inspect(path).tags[0]
-    return ResolvedImage(_image(name, path, reference=tag, env=env), path, nonce=True)
+        return _resolved(name, {"archive": path}, env=env, reference=archive.inspect(path).tags[0])
+    paths, options = _guest(name, arch)
+    return _resolved(name, paths, env=guests.ENVIRONMENT, options={"arch": arch, **options})
+
+
+def _guest(name: str, arch: str) -> tuple[dict[str, Path], Mapping[str, Any]]:
+    return {guests.KERNEL: _built(f"{name}.{arch}")}, guests.UNIKERNEL[arch]
 
 
 def _built(name: str) -> Path:
@@ -94,30 +132,43 @@ def _file(reference: str, base: Path) -> Path | None:
     return path if path.is_file() else None
 
 
-def _check_tag(reference: str, packaging: str, base: Path) -> None:
+def _check_tag(reference: str, packaging: str, base: Path, part: str) -> None:
     """For what is no file: could it be a tag?"""
     path = base / Path(reference).expanduser()
     if path.is_dir():
         raise ImageError(f"{path}: a folder, not an image", hint="name a file in it")
     if reference.startswith((".", "/", "~")) or reference.endswith(_ARCHIVE_SUFFIXES):
         raise ImageError(f"{path}: no such file", hint=f"relative paths start from {base}")
-    if packaging == EXECUTABLE:
+    if packaging in (EXECUTABLE, MACHINE):
+        fitting = ", ".join(name for name, kinds in _BUILT_IN.items() if packaging in kinds)
         raise ImageError(
-            f"{reference!r} is neither a file in {base} nor built in",
-            hint=f"name a program, or one of: {', '.join(builtin_names())}",
+            f"{reference!r} is neither a file in {base} nor built in", hint=f"name a {part}, or one of: {fitting}"
         )
     if not _TAG.fullmatch(reference):
         raise ImageError(f"{reference!r} cannot be an engine's tag", hint="NAME:TAG, or a path that starts with ./")
 
 
-def _from_file(reference: str, path: Path, packaging: str, arch: str) -> ResolvedImage:
+def _from_files(name: str, paths: Mapping[str, Path], packaging: str, arch: str) -> ResolvedImage:
     if packaging == EXECUTABLE:
-        _check_executable(path, arch)
-        return ResolvedImage(_image(reference, path), path)
-    info = archive.inspect(path)
-    if info.architecture != arch:
-        raise ImageError(f"{path}: an image for {info.architecture}, but the node is {arch}", hint=_BY_ARCH)
-    return ResolvedImage(_image(reference, path, reference=(*info.tags, info.config_digest)[0]), path)
+        _check_executable(paths["program"], arch)
+    elif packaging == DOCKER_ARCHIVE:
+        info = archive.inspect(paths["archive"])
+        if info.architecture != arch:
+            raise ImageError(f"{name}: an image for {info.architecture}, but the node is {arch}", hint=_BY_ARCH)
+        return _resolved(name, paths, reference=(*info.tags, info.config_digest)[0])
+    else:
+        _check_guest(paths, arch)
+        return _resolved(name, paths, options={"arch": arch})
+    return _resolved(name, paths)
+
+
+def _check_guest(paths: Mapping[str, Path], arch: str) -> None:
+    if guests.KERNEL in paths:
+        guests.check_kernel(paths[guests.KERNEL], arch)
+    elif guests.DRIVE not in paths:
+        raise ImageError(f"{paths[guests.INITRD]}: nothing to boot", hint="name a kernel or a drive as well")
+    if guests.DRIVE in paths:
+        guests.check_drive(paths[guests.DRIVE])
 
 
 def _check_executable(path: Path, arch: str) -> None:
@@ -135,7 +186,19 @@ def _check_executable(path: Path, arch: str) -> None:
         raise ImageError(f"{path}: a program for {found}, but the node is {arch}", hint=_BY_ARCH)
 
 
-def _image(name: str, path: Path, *, reference: str = "", env: dict[str, str] | None = None) -> Image:
+def _resolved(
+    name: str,
+    paths: Mapping[str, Path],
+    *,
+    reference: str = "",
+    env: Mapping[str, str] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> ResolvedImage:
+    """Whoever sets an environment is built in: only of these is it known that they echo the nonce."""
+    image = Image(name, {part: _digest(path) for part, path in paths.items()}, reference, dict(env or {}))
+    return ResolvedImage(image, paths, nonce=env is not None, options=options or {})
+
+
+def _digest(path: Path) -> str:
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Image(name=name, sha256=digest, size_bytes=path.stat().st_size, reference=reference, env=env or {})
+        return hashlib.file_digest(file, "sha256").hexdigest()

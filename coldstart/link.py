@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import TracebackType
@@ -104,14 +105,14 @@ class Conversation:
             if message["type"] == last:
                 return
 
-    async def push(self, path: Path, sha256: str, size_bytes: int, sent: Callable[[int], None]) -> None:
+    async def push(self, path: Path, sha256: str, sent: Callable[[int], None]) -> None:
         """Have the node hold this file: nothing is sent if it does, the rest if it holds a part."""
-        answer = await self.ask("offer", "have", "need", sha256=sha256, size_bytes=size_bytes)
-        if answer["type"] == "have":
-            return
-        at = answer["offset"]
         with path.open("rb") as file:
-            file.seek(at)
+            size_bytes = file.seek(0, os.SEEK_END)
+            answer = await self.ask("offer", "have", "need", sha256=sha256, size_bytes=size_bytes)
+            if answer["type"] == "have":
+                return
+            at = file.seek(answer["offset"])
             while data := file.read(CHUNK_BYTES):
                 await self._chunk(sha256, data)
                 sent(len(data))

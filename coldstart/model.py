@@ -14,6 +14,9 @@ from coldstart.agent.records import Boot, Image, Order, Ready
 __all__ = ["Boot", "Cell", "Image", "Load", "Node", "Order", "Plan", "Playbook", "Ready", "Run", "Target", "Trial"]
 
 
+EMULATED = "tcg"  # the label `accel` of a machine whose processor is software
+
+
 @dataclass(frozen=True)
 class Node:
     """A host under test. groups: all it is in, outermost first; vars: merged, `coldstart_*` and `ansible_*` alike."""
@@ -29,17 +32,28 @@ class Node:
 class Target:
     """A named (runtime, image, options) that a playbook compares.
 
-    image: a built-in name, a path, an engine's tag, or a mapping from architecture to one of these.
-    base: the folder relative image paths start from. options: fields of the runtime's `Options`, validated.
+    images: by the node's architecture (empty: any), each a built-in name, a path, an engine's tag, or the parts of a
+    machine's image. base: the folder relative image paths start from. options: fields of the runtime's `Options`,
+    validated. boots, boots_emulated: in place of the load's, the latter where the CPU is emulated; None: the load's.
     """
 
     name: str
     runtime: str
-    image: str | Mapping[str, str]
+    images: Mapping[str, str | Mapping[str, str]]
     ready: Ready
     options: Mapping[str, Any] = field(default_factory=dict)
     base: str = "."
     where: str = ""
+    boots: int | None = None
+    boots_emulated: int | None = None
+
+    def boots_with(self, labels: Mapping[str, str]) -> int | None:
+        """How many boots it is to have, once it is known how it runs; None: as planned."""
+        return self.boots_emulated if labels.get("accel") == EMULATED else None
+
+    def image_for(self, arch: str) -> str | Mapping[str, str] | None:
+        """The image for a node of this architecture, if there is one."""
+        return self.images.get(arch, self.images.get(""))
 
 
 @dataclass(frozen=True)

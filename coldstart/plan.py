@@ -38,7 +38,15 @@ def expand(nodes: Iterable[Node], playbook: Playbook, seed: int, runtimes_of: Ru
             "nothing to measure: no node may run any target", hint="see coldstart_runtimes in the inventory"
         )
     trials = tuple(
-        Trial(number, node.name, node.site, target.name, target.runtime, start, playbook.load)
+        Trial(
+            number,
+            node.name,
+            node.site,
+            target.name,
+            target.runtime,
+            start,
+            replace(playbook.load, boots=boots_of(target, playbook)),
+        )
         for number, (node, target, start) in enumerate(wanted)
     )
     by_node: dict[str, list[Trial]] = {}
@@ -58,12 +66,12 @@ def remaining(plan: Plan, done: AbstractSet[tuple[int, int]]) -> Plan:
     return replace(plan, orders={node: orders for node, orders in left.items() if orders})
 
 
-def estimate_ns(plan: Plan, typical_ns: Mapping[str, int]) -> dict[str, int]:
-    """About how long each node will take, from what one boot of each runtime typically takes. Sending images and
-    preparing come on top."""
-    runtimes = {trial.id: trial.runtime for trial in plan.trials}
+def estimate_ns(plan: Plan, playbook: Playbook, typical_ns: Mapping[str, int]) -> dict[str, int]:
+    """About how long each node will take, from what one boot of each target typically takes, if machines are emulated.
+    Sending images and preparing come on top."""
+    limits = {target.name: target.boots_emulated or boots_of(target, playbook) for target in playbook.targets}
     return {
-        node: sum(order.gap_ns + order.hold_ns + typical_ns[runtimes[order.trial]] for order in orders)
+        node: sum(o.gap_ns + o.hold_ns + typical_ns[o.target] for o in orders if o.index < limits[o.target])
         for node, orders in plan.orders.items()
     }
 
@@ -72,15 +80,21 @@ def _targets(playbook: Playbook, allowed: Collection[str] | None) -> list[Target
     return [target for target in playbook.targets if allowed is None or target.runtime in allowed]
 
 
+def boots_of(target: Target, playbook: Playbook) -> int:
+    """Boots of each of a target's trials."""
+    return target.boots or playbook.load.boots
+
+
 def _generator(seed: int, node: str) -> random.Random:
     return random.Random(f"{seed}/{node}")  # a string is hashed with SHA-512: no PYTHONHASHSEED in it
 
 
 def _interleaved(trials: list[Trial], generator: random.Random) -> Iterator[Order]:
-    for index in range(trials[0].load.boots):
+    for index in range(max(trial.load.boots for trial in trials)):
         # Not shuffle(): of all its methods, Python promises the same sequence in every version for random() alone.
         for trial in sorted(trials, key=lambda _: generator.random()):
-            yield _order(trial, index)
+            if index < trial.load.boots:
+                yield _order(trial, index)
 
 
 def _blocked(trials: list[Trial], _: random.Random) -> Iterator[Order]:

@@ -38,7 +38,9 @@ from coldstart.yamlfile import Document, Loc
 ARCHITECTURES = ("x86_64", "aarch64")
 MAX_BOOTS = 100_000
 MAX_TIMEOUT_NS = 24 * 3600 * 1_000_000_000
-BUILT_IN_WITH_NONCE = "hello"  # the reference workload echoes the boot's nonce; of others we cannot know
+PARTS = ("kernel", "initrd", "drive", "arch")  # of what a machine boots
+# The reference workload echoes the boot's nonce; of others we cannot know.
+WITH_NONCE = ("hello", "hello-unikernel", "hello-vm")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 
 
@@ -81,6 +83,8 @@ def override(
     if boots is not None and not 1 <= boots <= MAX_BOOTS:
         raise UsageError(f"--boots {boots}: {'at least 1' if boots < 1 else f'at most {MAX_BOOTS}'}")
     chosen = tuple(target for target in playbook.targets if not targets or target.name in targets)
+    if boots is not None:
+        chosen = tuple(dataclasses.replace(target, boots=None, boots_emulated=None) for target in chosen)
     for target in chosen:
         for start in starts:
             if complaint := _cannot(target, start):
@@ -168,13 +172,23 @@ def _starts(value: list[str]) -> list[str]:
 
 def _by_architecture(value: Any) -> Any:
     """One image, or one for each architecture."""
-    if isinstance(value, str):
+    if isinstance(value, str) or (isinstance(value, dict) and set(value) & set(PARTS)):
         return {"": value}
     return yamlfile.known_keys(value, ARCHITECTURES)
 
 
-def _images(value: dict[str, str]) -> dict[str, str]:
-    if not all(value.values()) or not value:
+def _parts(value: Any) -> Any:
+    return value if isinstance(value, str) else yamlfile.known_keys(value, PARTS)
+
+
+def _images(value: dict[str, str | dict[str, str]]) -> dict[str, str | dict[str, str]]:
+    for image in value.values():
+        given = [image] if isinstance(image, str) else [name for part, name in image.items() if part != "arch"]
+        if not given or not all(given):
+            raise ValueError("names no image")
+        if isinstance(image, dict) and image.get("arch", ARCHITECTURES[0]) not in ARCHITECTURES:
+            raise ValueError(f"arch: {image['arch']!r} is not one of {', '.join(ARCHITECTURES)}")
+    if not value:
         raise ValueError("names no image")
     return value
 
@@ -191,7 +205,9 @@ _Bool = Annotated[bool, BeforeValidator(yamlfile.as_bool)]
 _Duration = Annotated[int, _with_unit(parse_duration_ns)]
 _Size = Annotated[int, _with_unit(parse_size_bytes)]
 _Starts = Annotated[list[Annotated[str, _one_of(*STARTS)]], BeforeValidator(_listed), AfterValidator(_starts)]
-_Images = Annotated[dict[str, str], BeforeValidator(_by_architecture), AfterValidator(_images)]
+_Image = Annotated[str | dict[str, str], BeforeValidator(_parts)]
+_Images = Annotated[dict[str, _Image], BeforeValidator(_by_architecture), AfterValidator(_images)]
+_Boots = Annotated[int, _within(1, MAX_BOOTS, "a number of boots")]
 
 
 class _Section(BaseModel):
@@ -234,7 +250,7 @@ class _Ready(_Section):
 
 class _Load(_Section):
     shape: Annotated[str, _one_of("sequential")] = "sequential"
-    boots: Annotated[int, _within(1, MAX_BOOTS, "a number of boots")] = 20
+    boots: _Boots = 20
     gap: _Duration = 100_000_000
     hold: _Duration = 0
 
@@ -247,6 +263,8 @@ class _Target(BaseModel):
     runtime: str
     image: _Images
     ready: _Ready | None = None
+    boots: _Boots | None = None
+    boots_emulated: _Boots | None = None
 
 
 class _Playbook(_Section):
@@ -281,14 +299,29 @@ def _target(document: Document, name: str, written: _Target, playbook: _Playbook
     condition = written.ready or playbook.ready
     if condition is None:
         raise document.refuse(at, f"target {name}: no `ready`", "write one in the target, or one for all at the top")
-    image = written.image.get("", written.image)
-    ready = _ready(condition, nonce=set(written.image.values()) == {BUILT_IN_WITH_NONCE})
-    offered = runtimes.load(written.runtime).Runtime.ready_kinds
-    if ready.kind not in offered:
+    ready = _ready(condition, nonce=all(image in WITH_NONCE for image in written.image.values()))
+    runtime = runtimes.load(written.runtime)
+    if ready.kind not in runtime.Runtime.ready_kinds:
         message = f"target {name}: runtime {written.runtime} cannot tell `ready: {ready.kind}`"
-        raise document.refuse((*at, "ready"), message, f"it can tell {', '.join(offered)}")
+        raise document.refuse((*at, "ready"), message, f"it can tell {', '.join(runtime.Runtime.ready_kinds)}")
     options = _options(document, at, written)
-    return Target(name, written.runtime, image, ready, options, str(Path(document.path).parent), document.where(at))
+    if objection := getattr(runtime.Runtime, "objection", _no_objection)(runtime.Options(**options), ready):
+        raise document.refuse(at, f"target {name}: {objection}")
+    return Target(
+        name,
+        written.runtime,
+        written.image,
+        ready,
+        options,
+        base=str(Path(document.path).parent),
+        where=document.where(at),
+        boots=written.boots,
+        boots_emulated=written.boots_emulated,
+    )
+
+
+def _no_objection(_options: Any, _ready: Ready) -> str:
+    return ""
 
 
 def _ready(written: _Ready, *, nonce: bool) -> Ready:

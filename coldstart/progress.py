@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 
 from rich.console import Console
@@ -51,9 +51,8 @@ class Display:
                 self._done(node, boot)
             case NodeUp():
                 self._arrived(event)
-            case TargetReady(node=node, target=target, warnings=warnings):
-                for warning in warnings:
-                    self.note(f"{node}: {target}: {warning}")
+            case TargetReady():
+                self._ready(event)
             case Skipped():
                 self._skipped(event)
             case LinkLost(reason=reason):
@@ -69,6 +68,13 @@ class Display:
         if event.stuck:
             self.note(f"{event.node}: could not remove what a dead run had left: {', '.join(event.stuck)}")
 
+    def _ready(self, event: TargetReady) -> None:
+        for warning in event.warnings:
+            self.note(f"{event.node}: {event.target}: {warning}")
+        limit = event.boots
+        if limit is not None and self._drop(event.node, lambda o: o.target == event.target and o.index >= limit):
+            self.note(f"{event.node}: {event.target}: {limit} boots of each kind, because the processor is emulated")
+
     def _task(self, node: str, total: int) -> TaskID:
         return self._progress.add_task(node, total=total, now="preparing", last="")
 
@@ -80,10 +86,14 @@ class Display:
 
     def _skipped(self, event: Skipped) -> None:
         self.note(f"{event.node}: {event.target} {event.start} skipped: {event.reason}")
-        known = self._left[event.node].items()
-        left = {key: o for key, o in known if (o.target, o.start) != (event.target, event.start)}
-        self._left[event.node] = left
-        self._progress.update(self._tasks[event.node], total=len(left))
+        self._drop(event.node, lambda o: (o.target, o.start) == (event.target, event.start))
+
+    def _drop(self, node: str, what: Callable[[Order], bool]) -> int:
+        """Boots that will not be: no longer expected. How many they were."""
+        before = self._left[node]
+        self._left[node] = {key: order for key, order in before.items() if not what(order)}
+        self._progress.update(self._tasks[node], total=len(self._left[node]))
+        return len(before) - len(self._left[node])
 
 
 def _booting(left: Mapping[tuple[int, int], Order]) -> str:

@@ -13,14 +13,22 @@ from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from coldstart import __version__, controller
+from coldstart import __version__, controller, guests, images
 from coldstart import inventory as inventories
 from coldstart import plan as plans
 from coldstart import playbook as playbooks
 from coldstart.agent import runtimes
 from coldstart.agent.records import OK
-from coldstart.errors import DocumentError, LeftoversError, NodeError, StoreError, TooManyFailures, UsageError
-from coldstart.model import Node, Plan, Playbook, Run
+from coldstart.errors import (
+    DocumentError,
+    ImageError,
+    LeftoversError,
+    NodeError,
+    StoreError,
+    TooManyFailures,
+    UsageError,
+)
+from coldstart.model import Node, Plan, Playbook, Run, Target
 from coldstart.progress import Display
 from coldstart.recorder import Recorder
 from coldstart.store import Store, default_path, new_run_id
@@ -86,10 +94,22 @@ def load(wanted: Selection, *, seed: int | None = None) -> Job:
     """Read both documents and lay out every boot. Nothing is touched. seed: of a run that goes on."""
     found = playbooks.load(playbooks.find(wanted.playbook))
     chosen = playbooks.override(found, targets=wanted.targets, starts=wanted.starts, boots=wanted.boots)
+    for target in chosen.targets:
+        _check_images(target)
     hosts = nodes(wanted.inventory, wanted.limit)
     given = next((s for s in (seed, wanted.seed) if s is not None), None)
     text = inventories.find(wanted.inventory).read_text(encoding="utf-8")
     return Job(hosts, chosen, plans.expand(hosts, chosen, secrets.randbelow(1 << 31) if given is None else given), text)
+
+
+def _check_images(target: Target) -> None:
+    """ImageError for what is wrong whatever the node."""
+    packaging = runtimes.load(target.runtime).Runtime.packaging
+    for reference in target.images.values():
+        try:
+            images.check(reference, packaging, Path(target.base))
+        except ImageError as error:
+            raise ImageError(f"{target.where}: target {target.name}: {error.message}", hint=error.hint) from None
 
 
 def nodes(where: str, limit: str | None) -> tuple[Node, ...]:
@@ -105,10 +125,14 @@ def nodes(where: str, limit: str | None) -> tuple[Node, ...]:
     return chosen
 
 
-def estimate_ns(what: Plan) -> dict[str, int]:
-    """Time per node, from what a boot of each runtime typically takes."""
-    names = {trial.runtime for trial in what.trials}
-    return plans.estimate_ns(what, {name: int(runtimes.load(name).Runtime.typical_boot_ns) for name in names})
+def estimate_ns(what: Plan, playbook: Playbook) -> dict[str, int]:
+    """Time per node, from what a boot of each target typically takes."""
+    return plans.estimate_ns(what, playbook, {target.name: _typical_boot_ns(target) for target in playbook.targets})
+
+
+def _typical_boot_ns(target: Target) -> int:
+    known = (guests.TYPICAL_BOOT_NS.get(image, 0) for image in target.images.values() if isinstance(image, str))
+    return max(*known, int(runtimes.load(target.runtime).Runtime.typical_boot_ns))
 
 
 def open_store(path: Path | None, *, readonly: bool = False) -> Store:
@@ -144,11 +168,11 @@ def _finish(store: Store, run: str, state: str) -> None:
             raise  # otherwise the error that ended the run is the one to tell
 
 
-def clean(hosts: Sequence[Node], run: str, *, images: bool) -> Iterator[str]:
+def clean(hosts: Sequence[Node], run: str, *, also_images: bool) -> Iterator[str]:
     """Remove what dead runs have left on these nodes; a line for everything removed. LeftoversError if some stayed."""
     stayed = []
     for node in hosts:
-        greeting, answer = asyncio.run(controller.clean(node, new_run_id(), run, images=images))
+        greeting, answer = asyncio.run(controller.clean(node, new_run_id(), run, images=also_images))
         removed = greeting["swept"]["removed"] + answer["removed"]
         yield from (f"{node.name}: removed {thing}" for thing in removed)
         if not removed:
@@ -180,7 +204,7 @@ def seed_of(store: Store, resume: str | None) -> int | None:
 def _announcement(request: controller.Request, store: Store) -> str:
     plan, nodes = request.plan, len(request.nodes)
     boots = sum(len(orders) for orders in plan.orders.values())
-    longest = format_duration(max(estimate_ns(plan).values(), default=0))
+    longest = format_duration(max(estimate_ns(plan, request.playbook).values(), default=0))
     return f"run {request.run}: {boots} boots on {nodes} node(s), about {longest}; seed {plan.seed}; {store.path}"
 
 

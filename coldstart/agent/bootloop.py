@@ -12,9 +12,10 @@ from typing import Callable
 from coldstart.agent import pagecache
 from coldstart.agent.clock import Clock, MonotonicClock, sleep_until
 from coldstart.agent.disturbance import Disturbance
+from coldstart.agent.oneboot import Cancelled, OneBoot, Prey
 from coldstart.agent.records import NOT_COLD, OK, Boot, Order
 from coldstart.agent.runtimes import StartFailed
-from coldstart.agent.stopwatch import Cancelled, OneBoot, Prey, Stopwatch
+from coldstart.agent.stopwatch import Stopwatch
 
 
 class BootLoop:

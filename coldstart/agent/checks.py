@@ -78,6 +78,7 @@ class ExitCheck:
 
 def last_words(handle: Handle) -> str:
     """Why an instance ended, as far as it said."""
-    code = handle.exit_code()
     said = handle.output().strip().splitlines()
-    return f"ended with code {code}" + (f": {said[-1][:200]}" if said else "")
+    meaning = getattr(handle, "epitaph", str)()
+    words = f"ended with code {handle.exit_code()}" + (f" ({meaning})" if meaning else "")
+    return words + (f": {said[-1][:200]}" if said else "")

@@ -1,28 +1,22 @@
 """The network of a run's containers: a bridge of its own, with addresses that nobody had before.
 
-The subnet is one nobody routes: 198.18.0.0/15, which RFC 2544 sets aside for benchmarks, then parts of 10.0.0.0/8. The
-bridge is called cs-<8 hex of the run's hash>; containers and network bear the run's label.
+The bridge is called cs-<8 hex of the run's hash>; containers and network bear the run's label.
 """
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 import json
 import os
 import socket
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from coldstart.agent import netlink
 from coldstart.agent.dockerapi import ApiError, Engine
+from coldstart.agent.subnets import Addresses, bridge_name, free, mac_of
 
 ENDPOINT_MAC_SINCE = (1, 44)  # before, the container as a whole had one
-SHORTEST_PREFIX = 8  # of a route that means a network
-FIRST_HOST = 2  # .1 is the bridge
-_POOLS = ("198.18.0.0/15", "10.200.0.0/13")
-_SUBNET_BITS = 22  # 1,020 boots before an address comes again
 
 
 @dataclass
@@ -31,13 +25,13 @@ class Network:
 
     name: str
     bridge: str
-    subnet: ipaddress.IPv4Network
-    _next: int = field(default=FIRST_HOST)
+    addresses: Addresses
 
-    def next_address(self) -> str:
-        """An address that was not used for as long as possible."""
-        address = str(self.subnet[self._next])
-        self._next = self._next + 1 if self._next + 2 < self.subnet.num_addresses else FIRST_HOST
+    def next_address(self, *, known: bool) -> str:
+        """A fresh address; known: whose it will be, so that it can be asked for early. OSError if it cannot be."""
+        address = self.addresses.take()
+        if known:
+            netlink.add_neighbour(self.bridge, address, mac_of(address))
         return address
 
     def ports(self) -> str:
@@ -52,47 +46,22 @@ class Network:
 
 def create(engine: Engine, run: str, label: str) -> Network:
     """The run's network; found again if another target of the run has made it. ApiError if no subnet is free."""
-    bridge = "cs-" + hashlib.sha256(run.encode()).hexdigest()[:8]
+    bridge = bridge_name(run)
     name = f"coldstart-{run}"
     existing = _listed(engine, "/networks", {"name": [f"^{name}$"]})
     if existing:
-        return Network(name, bridge, ipaddress.IPv4Network(existing[0]["IPAM"]["Config"][0]["Subnet"]))
+        subnet = ipaddress.IPv4Network(existing[0]["IPAM"]["Config"][0]["Subnet"])
+        return Network(name, bridge, Addresses(subnet))
     refusal = ApiError(0, "no free subnet for a network")
-    with open("/proc/net/route", encoding="ascii") as file:
-        routes = parse_routes(file.read())
-    for subnet in candidates(run, routes):
+    for subnet in free(run):
         try:
             engine.call("POST", "/networks/create", _body(name, bridge, subnet, {label: run}))
-            return Network(name, bridge, subnet)
+            return Network(name, bridge, Addresses(subnet))
         except ApiError as error:
             if "overlap" not in str(error).lower():
                 raise
             refusal = error
     raise refusal
-
-
-def candidates(run: str, routes: list[ipaddress.IPv4Network], limit: int = 16) -> Iterator[ipaddress.IPv4Network]:
-    """Subnets nobody routes, in an order that differs from run to run."""
-    start = int(hashlib.sha256(run.encode()).hexdigest()[:8], 16)
-    for pool in _POOLS:
-        subnets = list(ipaddress.IPv4Network(pool).subnets(new_prefix=_SUBNET_BITS))
-        turned = subnets[start % len(subnets) :] + subnets[: start % len(subnets)]
-        free = [subnet for subnet in turned if not any(subnet.overlaps(route) for route in routes)]
-        yield from free[:limit]
-
-
-def parse_routes(text: str) -> list[ipaddress.IPv4Network]:
-    """Every route of the text of /proc/net/route (hexadecimal, in the host's byte order), but the default ones: a VPN
-    may have two halves of one."""
-    rows = [line.split() for line in text.splitlines()[1:]]
-    routes = [(_address(row[1]), _address(row[7])) for row in rows if len(row) > 7]
-    networks = [ipaddress.IPv4Network((net, mask), strict=False) for net, mask in routes]
-    return [network for network in networks if network.prefixlen >= SHORTEST_PREFIX]
-
-
-def mac_of(address: str) -> str:
-    """A locally administered MAC address that goes with the IPv4 address."""
-    return ":".join(f"{byte:02x}" for byte in b"\x02\xc5" + socket.inet_aton(address))
 
 
 def endpoint(network: str, address: str, version: str) -> dict[str, Any]:
@@ -107,7 +76,7 @@ def endpoint(network: str, address: str, version: str) -> dict[str, Any]:
 
 def may_add_neighbours(network: Network) -> bool:
     """Whether CAP_NET_ADMIN is ours over this bridge: by trying."""
-    address = str(network.subnet[-2])
+    address = network.addresses.spare
     try:
         netlink.add_neighbour(network.bridge, address, mac_of(address))
     except OSError:
@@ -153,7 +122,3 @@ def _body(name: str, bridge: str, subnet: ipaddress.IPv4Network, labels: dict[st
         "Options": {"com.docker.network.bridge.name": bridge},
         "IPAM": {"Config": [{"Subnet": str(subnet), "Gateway": str(subnet[1])}]},
     }
-
-
-def _address(text: str) -> str:
-    return socket.inet_ntoa(int(text, 16).to_bytes(4, "little"))

@@ -17,9 +17,9 @@ from typing import Any, Callable
 from coldstart.agent import cache as caches
 from coldstart.agent import cleaning, facts, lock, pagecache, runtimes, session, spawn
 from coldstart.agent.bootloop import BootLoop
+from coldstart.agent.oneboot import Cancelled, Prey
 from coldstart.agent.records import Boot, to_json
 from coldstart.agent.runtimes import Context, Unavailable
-from coldstart.agent.stopwatch import Cancelled, Prey
 from coldstart.agent.wire import Decoder, Encoder, WireError
 
 
@@ -123,9 +123,9 @@ class Measurer:
             raise Unavailable(f"{action.runtime}: {error}", "correct the node's settings") from None
         found = runtime.check()
         self._runtimes[action.runtime] = runtime
-        file = self._cache.file(action.image.sha256) if action.image.sha256 else ""
+        files = {part: self._cache.file(digest) for part, digest in action.image.files.items()}
         try:
-            prepared = runtime.prepare(action.image, action.ready, file)
+            prepared = runtime.prepare(action.image, action.ready, files)
             pagecache.flush(prepared.files)
         except OSError as error:
             raise Unavailable(f"{action.image.name}: {error}", "can its files be read on the node?") from None

@@ -45,14 +45,13 @@ class Ready:
 class Image:
     """One packaging of a workload, as the node is told of it.
 
-    sha256 and size_bytes name a file the controller offers (empty: none, `reference` is all there is);
-    reference: what the runtime calls it (an engine's tag); env, args: what the workload wants to be told, where
-    `{nonce}`, `{address}` and `{port}` are filled in at every boot.
+    files: the sha256 of each file that the controller offers, by its part in the image (`program`, `archive`, `kernel`,
+    `initrd`, `drive`; none: `reference` is all there is); reference: what the runtime calls it (an engine's tag); env,
+    args: what the workload wants to be told, where `{nonce}`, `{address}` and `{port}` are filled in at every boot.
     """
 
     name: str
-    sha256: str = ""
-    size_bytes: int = 0
+    files: Mapping[str, str] = field(default_factory=dict)
     reference: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
     args: tuple[str, ...] = ()

@@ -2,8 +2,8 @@
 
 posix_spawn(3), which shares memory with the child until it execs: fork() would have the stopwatch's own process pay
 3 ms of page faults for every boot. The price is that nothing can be done between the two, such as asking for a death
-signal. Instead the environment variable MARK=<run> marks a process and everything it starts: whoever cleans up finds
-it, even after both of our own processes were killed.
+signal: a machine's process gets one by way of `launcher.py`. And the environment variable MARK=<run> marks a process
+and everything it starts: whoever cleans up finds it, even after both of our own processes were killed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import ctypes
 import os
 import select
 import signal
+from collections.abc import Mapping
 
 MARK = "COLDSTART_RUN"
 _PR_SET_PDEATHSIG = 1
@@ -24,11 +25,16 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def spawn(argv: list[str], env: dict[str, str], output: int) -> int:
     """A child that runs argv in a session of its own, its output in `output`; OSError says why it does not."""
-    streams: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
+    return spawn_with(argv, env, {1: output, 2: output})
+
+
+def spawn_with(argv: list[str], env: dict[str, str], streams: Mapping[int, int]) -> int:
+    """As above; streams: our descriptor for each of the child's, in ascending order."""
+    actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
     ]
-    streams += [(os.POSIX_SPAWN_DUP2, output, 1), (os.POSIX_SPAWN_DUP2, output, 2)]
-    return os.posix_spawn(argv[0], argv, env, file_actions=streams, setsid=True, setsigmask=[], setsigdef=_SIGNALS)
+    actions += [(os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in streams.items()]
+    return os.posix_spawn(argv[0], argv, env, file_actions=actions, setsid=True, setsigmask=[], setsigdef=_SIGNALS)
 
 
 def seal() -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from coldstart.agent import dockernet, facts, resources
+from coldstart.agent import facts, resources, subnets
 
 CASES = sorted((Path(__file__).parent / "cases").glob("*.json"))
 PARSERS = {
     name: getattr(module, name)
-    for module in (facts, resources, dockernet)
+    for module in (facts, resources, subnets)
     for name in dir(module)
     if name.startswith("parse_")
 }

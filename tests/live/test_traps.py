@@ -19,9 +19,9 @@ from conftest import Coldstart, Machine, leftovers
 from coldstart import bundle, images, local
 from coldstart.agent import runtimes
 from coldstart.agent.bootloop import BootLoop
+from coldstart.agent.oneboot import Prey
 from coldstart.agent.records import Boot, Order, Ready, to_json
 from coldstart.agent.runtimes import Context, Place, Stamp, Unavailable
-from coldstart.agent.stopwatch import Prey
 from coldstart.link import Conversation
 from coldstart.model import Node
 
@@ -56,7 +56,9 @@ class Bench:
         packaging = made.packaging
         image = images.resolve("hello", packaging=packaging, arch=platform.machine(), base=Path())
         ready = Ready(port=8080, body=BODY, nonce=nonce, timeout_ns=ENOUGH_NS if fault in HOPELESS else PLENTY_NS)
-        return Prey(made, ready, made.prepare(image.image, ready, str(image.path)))
+        return Prey(
+            made, ready, made.prepare(image.image, ready, {part: str(path) for part, path in image.paths.items()})
+        )
 
     def boot(self, prey: Prey) -> Boot:
         return self._loop.boot(Order(0, 0, "target"), prey)
@@ -269,8 +271,8 @@ async def conversation() -> tuple[dict[str, Any], list[dict[str, Any]]]:
 async def prepare(talk: Conversation, runtime: str) -> None:
     packaging = runtimes.load(runtime).Runtime.packaging
     image = images.resolve("hello", packaging=packaging, arch=platform.machine(), base=Path())
-    assert image.path is not None
-    await talk.push(image.path, image.image.sha256, image.image.size_bytes, lambda size: None)
+    for part, path in image.paths.items():
+        await talk.push(path, image.image.files[part], lambda size: None)
     ready = to_json(Ready(port=8080, body=BODY, nonce=True))
     fields = {"runtime": runtime, "options": {}, "image": to_json(image.image), "ready": ready}
     await talk.ask("prepare", "prepared", target=runtime, **fields)

@@ -23,13 +23,13 @@ import pytest
 from coldstart import images
 from coldstart.agent import pagecache, resources, runtimes
 from coldstart.agent.bootloop import BootLoop
+from coldstart.agent.oneboot import Prey
 from coldstart.agent.records import MARKS, STARTS, Order, Ready
 from coldstart.agent.runtimes import Context, StopFailed, Unavailable
-from coldstart.agent.stopwatch import Prey
 
 FAST = ("fake", "process")
 NAMES = [pytest.param(name, marks=() if name in FAST else pytest.mark.live) for name in runtimes.names()]
-JSON_TYPES = {"str", "int", "bool", "tuple[str, ...]", "Mapping[str, str]"}
+JSON_TYPES = {"str", "int", "bool", "tuple[str, ...]", "tuple[int, ...]", "Mapping[str, str]"}
 TIMEOUT_NS = 10_000_000_000
 
 
@@ -55,7 +55,7 @@ class Bench:
         image = images.resolve(reference, packaging=self.kind.packaging, arch=arch, base=Path())
         http = {"port": 8080, "body": "Serverless Unikernels!", "nonce": image.nonce}
         wanted = Ready(timeout_ns=timeout_ns, **(ready or http))
-        prepared = self.runtime.prepare(image.image, wanted, str(image.path) if image.path else "")
+        prepared = self.runtime.prepare(image.image, wanted, {part: str(path) for part, path in image.paths.items()})
         pagecache.flush(prepared.files)
         return Prey(self.runtime, wanted, prepared)
 
@@ -120,7 +120,7 @@ def test_options_are_plain_data(name):
 def test_it_declares_what_it_can(name):
     """Plan time knows what to refuse."""
     kind = runtimes.load(name).Runtime
-    assert kind.packaging in ("executable", "docker-archive", "none")
+    assert kind.packaging in ("executable", "docker-archive", "machine", "none")
     assert set(kind.ready_kinds) <= {"http", "tcp", "output", "exit"}
     assert set(kind.starts) <= set(STARTS)
     assert kind.typical_boot_ns > 0

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import struct
 from pathlib import Path
 
 import pytest
 
-from coldstart import archive, images
+from coldstart import archive, guests, images
 from coldstart.archive import ContainerImage, File
 from coldstart.errors import ImageError
 from coldstart.workloads import build
@@ -57,19 +58,20 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("arch", build.ARCHITECTURES)
 def test_builtin_program(built: Path, arch: str) -> None:
     found = images.resolve("hello", packaging="executable", arch=arch, base=Path())
-    assert found.path == built / f"hello.{arch}"
+    assert found.paths == {"program": built / f"hello.{arch}"}
     assert found.nonce
-    assert found.image.sha256 == hashlib.sha256(b"elf").hexdigest()
-    assert (found.image.name, found.image.size_bytes, found.image.reference) == ("hello", 3, "")
+    assert found.image.files == {"program": hashlib.sha256(b"elf").hexdigest()}
+    assert (found.image.name, found.image.reference) == ("hello", "")
     assert found.image.env == {"COLDSTART_NONCE": "{nonce}", "COLDSTART_PORT": "{port}"}
 
 
 @pytest.mark.parametrize("arch", build.ARCHITECTURES)
 def test_builtin_container(built: Path, arch: str) -> None:
     found = images.resolve("hello", packaging="docker-archive", arch=arch, base=Path())
-    assert found.path == built / f"hello.{arch}.docker.tar"
+    path = built / f"hello.{arch}.docker.tar"
+    assert found.paths == {"archive": path}
     assert found.nonce
-    assert found.image.reference == archive.inspect(found.path).tags[0]
+    assert found.image.reference == archive.inspect(path).tags[0]
     assert found.image.env == {"COLDSTART_NONCE": "{nonce}"}
 
 
@@ -95,7 +97,7 @@ def test_builtin_is_built_where_it_can_be(built: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(build, "build", stand_in)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
-    assert images.resolve("hello", packaging="executable", arch="x86_64", base=Path()).path == path
+    assert images.resolve("hello", packaging="executable", arch="x86_64", base=Path()).paths == {"program": path}
     assert path.read_bytes() == b"elf"
 
 
@@ -113,27 +115,26 @@ def test_builtin_is_missing_and_no_compiler(built: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("reference", ["app", "./app", "app.sh"])
 def test_program(base: Path, reference: str) -> None:
     found = images.resolve(reference, packaging="executable", arch="x86_64", base=base)
-    assert found.path == base / reference
-    assert found.image.sha256 == hashlib.sha256((base / reference).read_bytes()).hexdigest()
+    assert found.paths == {"program": base / reference}
+    assert found.image.files == {"program": hashlib.sha256((base / reference).read_bytes()).hexdigest()}
     assert (found.image.name, found.nonce, found.image.env) == (reference, False, {})
 
 
 def test_absolute_path(base: Path) -> None:
     found = images.resolve(str(base / "app"), packaging="executable", arch="x86_64", base=Path("/elsewhere"))
-    assert found.path == base / "app"
+    assert found.paths == {"program": base / "app"}
 
 
 def test_archive(base: Path) -> None:
     found = images.resolve("app.tar", packaging="docker-archive", arch="aarch64", base=base)
-    assert found.path == base / "app.tar"
+    assert found.paths == {"archive": base / "app.tar"}
     assert found.image.reference == archive.inspect(base / "app.tar").tags[0]
-    assert found.image.size_bytes == (base / "app.tar").stat().st_size
 
 
 @pytest.mark.parametrize("reference", ["nginx", "nginx:1.27-alpine", "ghcr.io/o/app@sha256:" + "0" * 64])
 def test_tag(base: Path, reference: str) -> None:
     found = images.resolve(reference, packaging="docker-archive", arch="x86_64", base=base)
-    assert (found.path, found.image.reference, found.image.sha256) == (None, reference, "")
+    assert (found.paths, found.image.reference, found.image.files) == ({}, reference, {})
 
 
 def test_none_is_only_a_name(base: Path) -> None:
@@ -188,6 +189,94 @@ def test_refused_before_any_node(base: Path, reference: str, packaging: str, wha
     assert early.value.hint
 
 
-def test_builtins_need_no_check(base: Path) -> None:
-    for name in images.builtin_names():
-        images.check(name, "executable", base)
+def test_builtins_fit_some_runtimes_only(base: Path) -> None:
+    """`check` says so before any node is known, and names what would fit."""
+    for packaging, fitting in (("executable", {"hello"}), ("machine", {"hello-unikernel", "hello-vm"})):
+        for name in images.builtin_names():
+            if name in fitting:
+                images.check(name, packaging, base)
+                continue
+            with pytest.raises(ImageError, match=f"{name} is not built for this runtime") as error:
+                images.check(name, packaging, base)
+            assert error.value.hint == f"built in for it: {', '.join(sorted(fitting))}"
+
+
+# --- what a machine boots ---
+
+
+@pytest.fixture
+def machine(base: Path) -> Path:
+    (base / "kernel").write_bytes(bytes(0x202) + b"HdrS" + bytes(100))
+    (base / "initrd").write_bytes(b"cpio")
+    (base / "disk").write_bytes(bytes(512))
+    (base / "overlay").write_bytes(b"QFI\xfb" + struct.pack(">IQI", 3, 0x100, 8) + bytes(500))
+    (base / "none").write_bytes(b"")
+    return base
+
+
+def test_builtin_unikernel(built: Path) -> None:
+    """It brings what QEMU must be told, for the architecture that is wanted."""
+    for arch in build.ARCHITECTURES:
+        found = images.resolve("hello-unikernel", packaging="machine", arch=arch, base=Path())
+        assert found.paths == {"kernel": built / f"hello-unikernel.{arch}"}
+        assert (found.nonce, found.options["arch"]) == (True, arch)
+        assert found.image.env == {"COLDSTART_NONCE": "{nonce}", "COLDSTART_IP": "{ip}/{prefix}"}
+
+
+def test_parts(machine: Path) -> None:
+    """Each is a file of its own; one file alone is a kernel."""
+    parts = {"kernel": "kernel", "initrd": "./initrd", "drive": "disk", "arch": "x86_64"}
+    found = images.resolve(parts, packaging="machine", arch="x86_64", base=machine)
+    assert found.paths == {part: machine / part.replace("drive", "disk") for part in ("kernel", "initrd", "drive")}
+    assert set(found.image.files) == {"kernel", "initrd", "drive"}
+    assert (found.nonce, found.options) == (False, {"arch": "x86_64"})
+    alone = images.resolve("kernel", packaging="machine", arch="x86_64", base=machine)
+    assert alone.paths == {"kernel": machine / "kernel"}
+
+
+@pytest.mark.parametrize(
+    ("parts", "what"),
+    [
+        ({"kernel": "notes.txt"}, "notes.txt: no kernel that QEMU could start"),
+        ({"kernel": "pi"}, "pi: a kernel for ELF machine 40, but x86_64 is wanted"),
+        ({"initrd": "initrd"}, "initrd: nothing to boot"),
+        ({"kernel": "kernel", "drive": "gone"}, "'gone' is neither a file in .* nor built in"),
+        ({"kernel": "kernel", "drive": "./gone"}, "gone: no such file"),
+        ({"drive": "none"}, "none: empty, not a disk"),
+        ({"drive": "overlay"}, "overlay: it needs a backing file"),
+        ({"drive": "folder"}, "a folder, not an image"),
+    ],
+)
+def test_wrong_parts(machine: Path, parts: dict[str, str], what: str) -> None:
+    with pytest.raises(ImageError, match=what) as error:
+        images.resolve(parts, packaging="machine", arch="x86_64", base=machine)
+    assert error.value.hint
+
+
+def test_parts_are_for_machines(machine: Path) -> None:
+    with pytest.raises(ImageError, match="is for runtime qemu"):
+        images.check({"kernel": "kernel"}, "docker-archive", machine)
+
+
+@pytest.mark.parametrize(
+    ("head", "arch"),
+    [
+        (elf(X86_64), "x86_64"),
+        (elf(3), "x86_64"),
+        (elf(AARCH64), "aarch64"),
+        (elf(243), "ELF machine 243"),
+        (bytes(0x202) + b"HdrS", "x86_64"),
+        (bytes(56) + b"ARM\x64" + bytes(4), "aarch64"),
+        (gzip.compress(bytes(56) + b"ARM\x64" + bytes(4), mtime=0), "aarch64"),
+        (b"MZ\0\0zimg" + bytes(64), "aarch64"),
+        (bytes(64) + struct.pack("<3I", 0x1BADB002, 3, -(0x1BADB002 + 3) & 0xFFFFFFFF), "x86_64"),
+        (bytes(64) + struct.pack("<3I", 0x1BADB002, 3, 1), ""),
+        (gzip.compress(b"text", mtime=0), ""),
+        (b"\x1f\x8b broken", ""),
+        (b"#!/bin/sh\n", ""),
+        (b"\x7fELF", ""),
+        (b"", ""),
+    ],
+)
+def test_kernels_by_their_first_bytes(head: bytes, arch: str) -> None:
+    assert guests.kernel_arch(head) == arch

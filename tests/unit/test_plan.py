@@ -1,6 +1,7 @@
 """A plan is data: complete, the same for the same seed, and different where it should be."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from coldstart.plan import allowed_runtimes, estimate_ns, expand, remaining
 
 
 def playbook(targets=2, starts=("warm", "page-cold"), boots=4, order="interleaved", **load):
-    made = tuple(Target(f"t{n}", f"r{n}", "hello", Ready()) for n in range(targets))
+    made = tuple(Target(f"t{n}", f"r{n}", {"": "hello"}, Ready()) for n in range(targets))
     return Playbook("p", made, starts, Load(boots=boots, **load), order)
 
 
@@ -123,8 +124,20 @@ def test_a_plan_without_trials_is_an_error(there):
 
 
 def test_estimates_each_node():
-    plan = expand(nodes("a", "b"), playbook(starts=("warm",), boots=2, gap_ns=10, hold_ns=5), 0)
-    assert estimate_ns(plan, {"r0": 100, "r1": 1000}) == dict.fromkeys("ab", 2 * (115 + 1015))
+    wanted = playbook(starts=("warm",), boots=2, gap_ns=10, hold_ns=5)
+    plan = expand(nodes("a", "b"), wanted, 0)
+    assert estimate_ns(plan, wanted, {"t0": 100, "t1": 1000}) == dict.fromkeys("ab", 2 * (115 + 1015))
+
+
+def test_a_target_may_have_fewer_boots():
+    """Of its own; or only where its processor is emulated, which the estimate takes for granted."""
+    wanted = playbook(starts=("warm",), boots=5, gap_ns=0, hold_ns=0)
+    few, slow = replace(wanted.targets[0], boots=2), replace(wanted.targets[1], boots_emulated=1)
+    wanted = replace(wanted, targets=(few, slow))
+    plan = expand(nodes("a"), wanted, 0)
+    assert Counter(order.target for order in plan.orders["a"]) == {"t0": 2, "t1": 5}
+    assert [trial.load.boots for trial in plan.trials] == [2, 5]
+    assert estimate_ns(plan, wanted, {"t0": 10, "t1": 1000}) == {"a": 2 * 10 + 1 * 1000}
 
 
 @given(plans, st.randoms(use_true_random=False))

@@ -42,7 +42,7 @@ def test_defaults(read, tmp_path):
     (only,) = made.targets
     assert (made.name, made.starts, made.order, made.sync, made.text) == ("p", ("warm",), "interleaved", "loop", BASE)
     assert made.load == Load("sequential", 20, 100_000_000, 0)
-    assert (only.name, only.runtime, only.image, only.options) == ("t", "fake", "i", {})
+    assert (only.name, only.runtime, only.images, only.options) == ("t", "fake", {"": "i"}, {})
     assert only.ready == Ready("tcp", 80, timeout_ns=20_000_000_000)
     assert only.base == str(tmp_path)
     assert only.where == f"{tmp_path}/f.yaml:4"
@@ -61,7 +61,7 @@ order: blocked
 sync: loop
 """)
     one, two = made.targets
-    assert one.image == {"x86_64": "a", "aarch64": "b"}
+    assert one.images == {"x86_64": "a", "aarch64": "b"}
     assert one.options == {"args": ("--port", "{port}"), "env": {"A": "1"}}
     assert one.ready == Ready("exit", code=3, timeout_ns=90_000_000_000)
     assert two.options == {"memory_bytes": 8 * 2**20, "net": "proxied"}
@@ -197,7 +197,7 @@ def test_refuses_options(read, sample, tmp_path, written, message):
         (target("runtime: fake, image: {arm: i}"), "4: targets.t.image.arm: unknown key (known: aarch64, x86_64)"),
         (
             target("runtime: process, image: i, arg: []"),
-            "4: target t: runtime process takes no key 'arg' (did you mean 'args'? known: args, env, image, ",
+            "4: target t: runtime process takes no key 'arg' (did you mean 'args'? known: args, boots, ",
         ),
         (target("runtime: fake, image: i, fault: x"), "4: targets.t.fault: 'x' is not one of none, "),
         (

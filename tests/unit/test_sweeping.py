@@ -15,7 +15,7 @@ from coldstart.store import Store
 from coldstart.sweeping import Outcome
 
 NODE = Node("n")
-TARGET = Target("t", "fake", "none", Ready(port=80))
+TARGET = Target("t", "fake", {"": "none"}, Ready(port=80))
 PLAN = expand([NODE], Playbook("p", (TARGET,), ("warm", "page-cold"), Load(boots=2)), seed=1)
 GOOD = Boot(0, 0, "ok", marks_ns={"ready": 5_000_000})
 EVENTS = (

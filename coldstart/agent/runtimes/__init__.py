@@ -92,12 +92,16 @@ class Handle(Protocol):
     def remains(self) -> list[str]:
         """What of it is not given back yet, beyond processes, control groups and interfaces: a port, say."""
 
+    # Optional: console: int, readable when the instance has said something, -1 if it will not; hear() -> bool takes
+    # that in, and tells whether the guest itself (not its firmware) has been heard by now: the mark `guest`.
+    # epitaph() -> str: what its exit code means.
+
 
 Stamp = Callable[[str], None]
 
 
 class Runtime(Protocol):
-    """The interface. packaging: `executable`, `docker-archive` or `none`: what an image must be for this runtime.
+    """The interface. packaging: `executable`, `docker-archive`, `machine` or `none`: what an image must be for it.
     typical_boot_ns: one boot with its stop, for estimates only. example: a playbook target that starts the reference
     workload, for the conformance suite."""
 
@@ -112,8 +116,8 @@ class Runtime(Protocol):
     def check(self) -> dict[str, str]:
         """Versions and facts, or Unavailable. Not timed."""
 
-    def prepare(self, image: Image, ready: Ready, file: str) -> Prepared:
-        """Resolve image and network, place files; `file`: the pushed image on this node, or ''. Not timed."""
+    def prepare(self, image: Image, ready: Ready, files: Mapping[str, str]) -> Prepared:
+        """Resolve image and network, place files; `files`: where the image's are on this node, by part. Not timed."""
 
     def place(self, nonce: str) -> Place:
         """Fix name, address and port of the next instance; StartFailed if there is none. Not timed."""
@@ -128,6 +132,7 @@ class Runtime(Protocol):
     def clean(self, run: str) -> list[str]:
         """Remove what bears the mark of `run` ('': of any run, this one excepted); say what it was."""
 
+    # Optional: objection(options, ready) -> str, static: why a playbook must not ask for this, '' if it may.
     # Optional: clean_images() -> list[str] removes the pushed images that the runtime keeps; says which they were.
 
     def close(self) -> None:

@@ -16,13 +16,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
-from coldstart.agent import dockernet, dockerspec, dockerway, engine, netlink, ports
+from coldstart.agent import dockernet, dockerspec, dockerway, engine, ports
 from coldstart.agent.dockerapi import SYSTEM_SOCKET, ApiError, Engine, negotiated, socket_path
 from coldstart.agent.dockerimage import layer_files, load, remove_ours
 from coldstart.agent.dockerinstance import Container
 from coldstart.agent.dockerway import Way
 from coldstart.agent.records import Image, Ready
 from coldstart.agent.runtimes import Context, Place, Prepared, Stamp, StartFailed, StopFailed, Unavailable
+from coldstart.agent.subnets import mac_of
 
 LABEL = "coldstart.run"
 START_LIMIT_S = 60.0
@@ -82,11 +83,11 @@ class Runtime:
         self._engine = Engine(self._socket, self._version, START_LIMIT_S)
         return {"docker": version["Version"], "docker_api": self._version}
 
-    def prepare(self, image: Image, ready: Ready, file: str) -> Prepared:
+    def prepare(self, image: Image, ready: Ready, files: Mapping[str, str]) -> Prepared:
         self._image, self._port = image, ready.port
         try:
             with Engine(self._socket, self._version, LOAD_LIMIT_S) as asked:
-                self._image_id = load(asked, image, file)
+                self._image_id = load(asked, image, files.get("archive", ""))
             details = self._engine.call("GET", f"/images/{self._image_id}/json")
             # One for all targets: an address that one of them had is not fresh for another.
             if "docker network" not in self._shared:
@@ -95,10 +96,10 @@ class Runtime:
         except ApiError as error:
             raise Unavailable(f"Docker: {error}", "is the image there, and readable?") from None
         self._way = dockerway.choose(self._network, self._options.net, self._options.probe, ready)
-        files, cold_unavailable = layer_files(details)
+        layers, cold_unavailable = layer_files(details)
         if self._options.evict == "image+runtime":
-            files += tuple(path for path in map(shutil.which, HELPERS) if path)
-        return Prepared(self._labels(), files, details.get("Size", 0), self._way.warnings, cold_unavailable)
+            layers += tuple(path for path in map(shutil.which, HELPERS) if path)
+        return Prepared(self._labels(), layers, details.get("Size", 0), self._way.warnings, cold_unavailable)
 
     def place(self, nonce: str) -> Place:
         assert self._network is not None
@@ -107,9 +108,7 @@ class Runtime:
             self._engine.text("/_ping")  # the start must not pay for a connection that went stale
             if self._way.proxied:
                 return Place(name, "127.0.0.1", ports.free("127.0.0.1"), nonce, self._way.early)
-            address = self._network.next_address()
-            if self._way.early:
-                netlink.add_neighbour(self._network.bridge, address, dockernet.mac_of(address))
+            address = self._network.next_address(known=self._way.early)
             return Place(name, address, self._port, nonce, self._way.early, self._network.ports())
         except (ApiError, OSError) as error:
             raise StartFailed(f"Docker: {error}") from None
@@ -120,7 +119,7 @@ class Runtime:
             stamp("created")
             self._engine.call("POST", f"/containers/{created['Id']}/start")
             stamp("api_return")
-            mac = "" if self._way.proxied else dockernet.mac_of(place.address)
+            mac = "" if self._way.proxied else mac_of(place.address)
             bridge = self._network.bridge if self._network else ""
             return Container(self._engine, created["Id"], bridge, mac)
         except ApiError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from coldstart.agent.pace import UNKNOWN
@@ -55,7 +55,7 @@ class Runtime:
     def check(self) -> dict[str, str]:
         return {"virtual_time": "yes"}
 
-    def prepare(self, image: Image, ready: Ready, file: str) -> Prepared:
+    def prepare(self, image: Image, ready: Ready, files: Mapping[str, str]) -> Prepared:
         return Prepared(labels={"time": "virtual"})
 
     def place(self, nonce: str) -> Place:

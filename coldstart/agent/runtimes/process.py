@@ -45,7 +45,8 @@ class Runtime:
             raise Unavailable("this Python cannot watch processes", "Python 3.9 on Linux 5.3 or later can")
         return {}
 
-    def prepare(self, image: Image, ready: Ready, file: str) -> Prepared:
+    def prepare(self, image: Image, ready: Ready, files: Mapping[str, str]) -> Prepared:
+        file = files.get("program", "")
         if not file:
             raise Unavailable(f"{image.name}: no executable", "name a file")
         self._file = file

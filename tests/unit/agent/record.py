@@ -30,7 +30,7 @@ def boot(host: str, reference: str, net: str) -> dict[str, Any]:
     try:
         runtime.check()
         ready = Ready(port=8080, nonce=True)
-        runtime.prepare(Image("hello", reference=reference, env={"COLDSTART_NONCE": "{nonce}"}), ready, "")
+        runtime.prepare(Image("hello", reference=reference, env={"COLDSTART_NONCE": "{nonce}"}), ready, {})
         place = runtime.place(NONCE)
         handle = runtime.start(place, lambda mark: None)
         handle.processes()

@@ -16,10 +16,11 @@ import record
 from fake_engine import Exchange, FakeEngine, Replay
 
 from coldstart.agent.bootloop import BootLoop
-from coldstart.agent.dockernet import endpoint, mac_of
+from coldstart.agent.dockernet import endpoint
+from coldstart.agent.oneboot import Prey
 from coldstart.agent.records import Boot, Image, Order, Ready
 from coldstart.agent.runtimes import Context, Place, Unavailable, docker
-from coldstart.agent.stopwatch import Prey
+from coldstart.agent.subnets import mac_of
 
 RECORDED = json.loads(record.FILE.read_text())
 IMAGE = Image("hello", reference="hello:1", env={"COLDSTART_NONCE": "{nonce}"})
@@ -58,7 +59,7 @@ def boot(runtime: docker.Runtime, *, early: bool = False, timeout_ns: int = 5_00
     """Checked, prepared, booted once."""
     runtime.check()
     ready = Ready(port=8080, body="Serverless Unikernels!", nonce=True, timeout_ns=timeout_ns)
-    prepared = runtime.prepare(IMAGE, ready, "")
+    prepared = runtime.prepare(IMAGE, ready, {})
     cancel, other = os.pipe()
     loop = BootLoop(cancel)
     try:

@@ -9,8 +9,9 @@ import struct
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coldstart.agent.dockernet import Network, candidates, endpoint, mac_of, parse_routes
+from coldstart.agent.dockernet import endpoint
 from coldstart.agent.netlink import neighbour_message
+from coldstart.agent.subnets import Addresses, candidates, mac_of, parse_routes
 
 ROUTES = """Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
 eth0\t00000000\t0100A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0
@@ -50,13 +51,13 @@ def test_candidates_differ_from_run_to_run() -> None:
 
 
 def test_addresses_are_fresh() -> None:
-    """None comes again before all others had their turn; none is the bridge's, the network's or broadcast's."""
-    network = Network("n", "b", ipaddress.IPv4Network("198.18.4.0/22"))
-    addresses = [network.next_address() for _ in range(2000)]
+    """None comes again before all others had their turn; none is the bridge's, the network's, broadcast's, or spare."""
+    ours = Addresses(ipaddress.IPv4Network("198.18.4.0/22"))
+    addresses = [ours.take() for _ in range(2000)]
     period = addresses.index(addresses[0], 1)
     assert period > 1000
     assert len(set(addresses[:period])) == period
-    assert not {"198.18.4.0", "198.18.4.1", "198.18.7.255"} & set(addresses)
+    assert not {"198.18.4.0", ours.gateway, ours.spare, "198.18.7.255"} & set(addresses)
 
 
 @given(st.ip_addresses(v=4), st.ip_addresses(v=4))

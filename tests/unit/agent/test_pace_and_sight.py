@@ -95,6 +95,14 @@ def test_an_older_probe_may_win():
     assert sight.resolution_ns == 35
 
 
+def test_a_connection_that_waited_is_as_fine_as_the_probes_beside_it():
+    """A SYN may wait for a machine from the start. That later ones waited as well tells when nobody was there yet."""
+    waited = [("opened", 0, 10), ("opened", 1, 20), ("opened", 2, 30)]
+    after = [("opened", 3, 42), ("byte", 0, 45), ("valid", 0, 46)]
+    assert told(*waited, ("tcp", 0, 41), *after).resolution_ns == 15
+    assert told(*waited, ("tcp", 0, 11), *after).resolution_ns is None  # taken at once: the workload was slow
+
+
 def test_the_first_valid_answer_counts():
     """A second one changes nothing."""
     sight = told(("opened", 0, 10), ("valid", 0, 12), ("opened", 1, 20), ("valid", 1, 22))

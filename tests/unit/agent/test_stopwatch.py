@@ -7,9 +7,9 @@ import os
 import pytest
 
 from coldstart.agent.bootloop import BootLoop
+from coldstart.agent.oneboot import Cancelled, Prey
 from coldstart.agent.records import Image, Order, Ready
 from coldstart.agent.runtimes import Context, fake
-from coldstart.agent.stopwatch import Cancelled, Prey
 
 MS = 1_000_000
 
@@ -30,7 +30,7 @@ def loop(cancel):
 def prey(*, timeout_ns: int = 20_000 * MS, **script) -> Prey:
     runtime = fake.Runtime(fake.Options(**script), Context("r", ""))
     ready = Ready(port=80, timeout_ns=timeout_ns)
-    return Prey(runtime, ready, runtime.prepare(Image("none"), ready, ""))
+    return Prey(runtime, ready, runtime.prepare(Image("none"), ready, {}))
 
 
 def boots(loop, target: Prey, count: int = 1, **order):

@@ -1,0 +1,164 @@
+"""Machines - unikernels, Linux, anything that boots - under QEMU, with KVM where it works and emulated where not.
+
+A run has a bridge of its own, every boot a tap device on it, with an address and a hardware address that nobody had.
+Where tap devices are not permitted QEMU's own network stack must do (`net=user`): it accepts connections before the
+guest runs, so `tcp` is not known there, and takes one connection at a time. QEMU is our own child, ends when we end,
+and is killed to stop the machine: as abrupt as a container's removal.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
+from coldstart.agent import launcher, ports, spawn, subnets, tap
+from coldstart.agent.qemu import accel, command
+from coldstart.agent.qemu.command import Attachment, Start
+from coldstart.agent.qemu.instance import ADDRESS, Console, Qemu
+from coldstart.agent.qemu.options import ON, TAP, USER, Machine, Options, complete
+from coldstart.agent.records import Image, Ready
+from coldstart.agent.runtimes import Context, Place, Prepared, Stamp, StartFailed, Unavailable
+
+__all__ = ["Options", "Runtime"]
+_BRIDGE = "tap bridge"
+_PACKAGE = {"x86_64": "qemu-system-x86", "aarch64": "qemu-system-arm"}
+_QCOW2 = b"QFI\xfb"
+
+
+class Runtime:
+    packaging = "machine"
+    ready_kinds = ("http", "tcp", "output", "exit")
+    starts = ("warm", "page-cold")
+    typical_boot_ns = 400_000_000
+    example: Mapping[str, Any] = {"runtime": "qemu", "image": "hello-unikernel", "console": "on"}
+
+    def __init__(self, options: Options, context: Context) -> None:
+        self._run = context.run
+        self._shared = context.shared
+        self._node_arch = platform.machine()
+        self._machine: Machine = complete(options, self._node_arch)
+        self._program = shutil.which(f"qemu-system-{self._machine.arch}") or ""
+        self._bridge: tap.Bridge | None = None
+        self._accel = ""
+        self._files: Mapping[str, str] = {}
+        self._format = "raw"
+        self._env: Mapping[str, str] = {}
+        self._port = 0
+        kept = {name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ}
+        self._environ = {**kept, spawn.MARK: context.run}
+
+    @staticmethod
+    def objection(options: Options, ready: Ready) -> str:
+        """Why these options cannot tell `ready`, if they cannot; for playbooks."""
+        if ready.kind == "output" and options.console != ON:
+            return "`ready: output` needs `console: on`"
+        if ready.kind == "tcp" and options.net == USER:
+            return "`ready: tcp` needs `net: tap`: QEMU's user networking accepts before there is a guest"
+        return ""
+
+    def check(self) -> dict[str, str]:
+        if not self._program:
+            package = _PACKAGE.get(self._machine.arch, "qemu-system")
+            raise Unavailable(f"no qemu-system-{self._machine.arch} here", f"install QEMU: apt-get install {package}")
+        done = subprocess.run([self._program, "--version"], capture_output=True, text=True, timeout=30, check=False)
+        words = done.stdout.split()
+        if done.returncode or len(words) < 4:
+            raise Unavailable(f"{self._program} does not run: {done.stderr.strip()[:200]}", "install it anew")
+        return {f"qemu_{self._machine.arch}": words[3]}
+
+    def prepare(self, image: Image, ready: Ready, files: Mapping[str, str]) -> Prepared:
+        options = self._machine.options
+        self._accel, emulated = accel.choose(self._machine, self._program, self._node_arch)
+        self._bridge, no_tap = self._choose_net(ready)
+        self._files, self._port = files, ready.port
+        self._format = _drive_format(files.get("drive", ""))
+        self._env = {**image.env, **options.env}
+        cold = tuple(files.values()) + ((self._program,) if options.evict != "image" else ())
+        size = sum(os.stat(file).st_size for file in files.values())
+        return Prepared(self._labels(), cold, size, tuple(filter(None, (emulated, no_tap))))
+
+    def place(self, nonce: str) -> Place:
+        name = f"coldstart-{self._run}-{nonce}"
+        if self._bridge is None:
+            return Place(name, ADDRESS, ports.free(ADDRESS), nonce)
+        return Place(name, self._bridge.next_address(), self._port, nonce)
+
+    def start(self, place: Place, stamp: Stamp) -> Qemu:
+        interface = subnets.bridge_name(place.name) if self._bridge else ""
+        said, console = os.memfd_create("qemu", os.MFD_CLOEXEC), Console(self._machine.options.marker)
+        streams = {1: console.write_end, 2: said}
+        try:
+            if self._bridge:
+                streams[command.TAP_FD] = self._bridge.plug(interface)
+            pid = spawn.spawn_with(self._argv(place), self._environ, streams)
+        except OSError as error:
+            os.close(said)
+            console.close()
+            raise StartFailed(f"{error.filename or interface or self._program}: {error.strerror}") from None
+        finally:
+            for number in streams.keys() - {2}:
+                os.close(streams[number])
+        stamp("created")
+        port = 0 if self._bridge else place.port
+        return Qemu(pid, said, console, tap=interface, port=port, in_order=self._machine.options.exit_codes)
+
+    def stop(self, handle: Qemu) -> None:
+        handle.end()
+
+    def close(self) -> None:
+        pass
+
+    def clean(self, run: str) -> list[str]:
+        found = spawn.marked(spawn.MARK, run, but=self._run)
+        for pid in found:
+            spawn.kill(pid, signal.SIGKILL)
+        return [f"process {pid}" for pid in found] + tap.remove_marked(run, but=self._run)
+
+    def _choose_net(self, ready: Ready) -> tuple[tap.Bridge | None, str]:
+        """The run's bridge, or None for QEMU's own stack, with a warning if that is second best."""
+        net = self._machine.options.net
+        if net == USER:
+            return None, ""
+        try:
+            if _BRIDGE not in self._shared:
+                self._shared[_BRIDGE] = tap.create(self._run)
+            return self._shared[_BRIDGE], ""
+        except (OSError, StopIteration) as error:
+            reason = getattr(error, "strerror", "") or "no free subnet"
+        if net == TAP or ready.kind == "tcp":
+            raise Unavailable(f"no tap device: {reason}", "it needs root (CAP_NET_ADMIN) and /dev/net/tun")
+        return None, f"no tap device ({reason}): user networking instead, one connection at a time, no `tcp`"
+
+    def _argv(self, place: Place) -> list[str]:
+        if self._bridge:
+            addresses = self._bridge.addresses
+            attachment = Attachment(place.address, addresses.gateway, addresses.subnet.prefixlen, self._port)
+        else:
+            guest = (command.USER_ADDRESS, command.USER_GATEWAY, command.USER_PREFIX)
+            attachment = Attachment(*guest, self._port, place.port)
+        start = Start(
+            self._program, place.name, self._accel, self._files, self._env, place.nonce, attachment, self._format
+        )
+        argv = command.argv(self._machine, start)
+        return [launcher.path(), *argv] if launcher.path() else argv
+
+    def _labels(self) -> dict[str, str]:
+        options = self._machine.options
+        labels = {"accel": self._accel, "machine": self._machine.kind, "net": TAP if self._bridge else USER}
+        labels["console"] = options.console
+        other = {"firmware": options.firmware, "evict": options.evict if options.evict != "image" else ""}
+        other["guest"] = self._machine.arch if self._machine.arch != self._node_arch else ""
+        return {**labels, **{name: value for name, value in other.items() if value}}
+
+
+def _drive_format(drive: str) -> str:
+    """By its first bytes, here, once: QEMU's own guess would let a guest turn a raw disk into something else."""
+    if not drive:
+        return "raw"
+    with open(drive, "rb") as file:
+        return "qcow2" if file.read(4) == _QCOW2 else "raw"
