@@ -132,7 +132,7 @@ def estimate_ns(what: Plan, playbook: Playbook) -> dict[str, int]:
 
 def _typical_boot_ns(target: Target) -> int:
     known = (guests.TYPICAL_BOOT_NS.get(image, 0) for image in target.images.values() if isinstance(image, str))
-    return max(*known, int(runtimes.load(target.runtime).Runtime.typical_boot_ns))
+    return max([int(runtimes.load(target.runtime).Runtime.typical_boot_ns), *known])
 
 
 def open_store(path: Path | None, *, readonly: bool = False) -> Store:

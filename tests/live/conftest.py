@@ -6,7 +6,6 @@ between, and its own sweeps use a lock beside its store (COLDSTART_LOCK; such a 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -20,8 +19,9 @@ from typing import Any
 import pytest
 
 from coldstart.agent import engine as engines
-from coldstart.agent import lock
+from coldstart.agent import lock, netlink, tap
 from coldstart.agent.dockerapi import SYSTEM_SOCKET, Engine, negotiated
+from coldstart.agent.subnets import bridge_name
 from coldstart.store import Store
 
 LOCK_PATIENCE_S = 120.0
@@ -238,8 +238,8 @@ def boots(store: Path, run: str) -> list[tuple[str, int]]:
 def leftovers(run: str) -> list[str]:
     """Everything on this machine that bears the run's mark."""
     found = [f"process {pid}" for pid in processes("COLDSTART_RUN", run)]
-    bridge = "cs-" + hashlib.sha256(run.encode()).hexdigest()[:8]
-    found += [f"interface {name}" for name in os.listdir("/sys/class/net") if name == bridge]
+    bridges = {bridge_name(run), *(name for name, alias in netlink.aliases().items() if alias == tap.ALIAS + run)}
+    found += [f"interface {name}" for name in os.listdir("/sys/class/net") if name in bridges]
     if engines.answers(SYSTEM_SOCKET):
         found += [f"container {c['Names'][0]}" for c in containers(run)]
         found += [f"network {n['Name']}" for n in ask("/networks", label=[f"coldstart.run={run}"])]

@@ -102,14 +102,15 @@ Stamp = Callable[[str], None]
 
 class Runtime(Protocol):
     """The interface. packaging: `executable`, `docker-archive`, `machine` or `none`: what an image must be for it.
-    typical_boot_ns: one boot with its stop, for estimates only. example: a playbook target that starts the reference
-    workload, for the conformance suite."""
+    typical_boot_ns: one boot with its stop, for estimates only. examples: playbook targets that start the reference
+    workload, for the conformance suite; `codes` in one: which exit code is seen here for what the workload ends with.
+    """
 
     packaging: ClassVar[str]
     ready_kinds: ClassVar[tuple[str, ...]]
     starts: ClassVar[tuple[str, ...]]
     typical_boot_ns: ClassVar[int]
-    example: ClassVar[Mapping[str, Any]]
+    examples: ClassVar[tuple[Mapping[str, Any], ...]]
 
     def __init__(self, options: Any, context: Context) -> None: ...
 

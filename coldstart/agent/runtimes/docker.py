@@ -54,7 +54,7 @@ class Runtime:
     ready_kinds = ("http", "tcp", "output", "exit")
     starts = ("warm", "page-cold")
     typical_boot_ns = 600_000_000
-    example = {"runtime": "docker", "image": "hello"}
+    examples = ({"runtime": "docker", "image": "hello"},)
 
     def __init__(self, options: Options, context: Context) -> None:
         self._options = options

@@ -44,7 +44,7 @@ class Runtime:
     ready_kinds = ("http", "tcp")
     starts = ("warm", "page-cold")
     typical_boot_ns = 10_000_000
-    example = {"runtime": "fake", "image": "none"}
+    examples = ({"runtime": "fake", "image": "none"},)
 
     def __init__(self, options: Options, context: Context) -> None:
         self._options = options

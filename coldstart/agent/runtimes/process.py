@@ -30,7 +30,7 @@ class Runtime:
     ready_kinds = ("http", "tcp", "output", "exit")
     starts = ("warm", "page-cold")
     typical_boot_ns = 30_000_000
-    example = {"runtime": "process", "image": "hello"}
+    examples = ({"runtime": "process", "image": "hello"},)
 
     def __init__(self, options: Options, context: Context) -> None:
         self._options = options

@@ -26,6 +26,7 @@ from coldstart.agent.runtimes import Context, Place, Prepared, Stamp, StartFaile
 
 __all__ = ["Options", "Runtime"]
 _BRIDGE = "tap bridge"
+_EXAMPLE: Mapping[str, Any] = {"runtime": "qemu", "image": "hello-unikernel", "console": "on"}
 _PACKAGE = {"x86_64": "qemu-system-x86", "aarch64": "qemu-system-arm"}
 _QCOW2 = b"QFI\xfb"
 
@@ -35,7 +36,10 @@ class Runtime:
     ready_kinds = ("http", "tcp", "output", "exit")
     starts = ("warm", "page-cold")
     typical_boot_ns = 400_000_000
-    example: Mapping[str, Any] = {"runtime": "qemu", "image": "hello-unikernel", "console": "on"}
+    examples = (
+        {**_EXAMPLE, "arch": "x86_64", "codes": {0: 1, 3: 7}},  # isa-debug-exit: (code << 1) | 1
+        {**_EXAMPLE, "arch": "aarch64", "codes": {0: 0, 3: 0}},  # PSCI knows only off
+    )
 
     def __init__(self, options: Options, context: Context) -> None:
         self._run = context.run
