@@ -152,8 +152,23 @@ has_engine() {
     return 1
 }
 
+# Debian names these packages its own way. Firmware and option ROMs come with them, a graphical interface does not.
+want_emulator() { # ARCH
+    case $1 in
+    x86_64) package=qemu-system-x86 ;;
+    aarch64) package=qemu-system-arm ;;
+    *) return 0 ;;
+    esac
+    what="virtual machines and unikernels for $1"
+    has "qemu-system-$1" || want "$package" "starts $what" "$what"
+}
+
+# A user's own machine runs what it is made for; developers test both.
+architectures() { [ "$profile" = run ] && uname -m || echo x86_64 aarch64; }
+
 find_missing() {
     has_engine || want docker.io "a Docker engine: none of any origin found here" "runtime docker"
+    for arch in $(architectures); do want_emulator "$arch"; done
     [ "$profile" = dev ] || return 0
     # Not qemu-user-static: five times the size, and it may change how the whole machine runs foreign programs.
     [ "$(uname -m)" = aarch64 ] || has qemu-aarch64-static || has qemu-aarch64 ||
@@ -259,6 +274,17 @@ system_packages() {
     fi
 }
 
+# What the workload's Linux VM boots where this machine's own kernel cannot be used. Not the system's: nothing is
+# installed, and no rights are needed. Once, with the package: whoever sweeps without a kernel is told what to do.
+get_kernels() {
+    [ "${COLDSTART_SETUP:-}" != skip ] || return 0
+    for arch in $(architectures); do
+        case $arch in
+        x86_64 | aarch64) scripts/kernels.sh "$arch" || say "no kernel for the Linux VM of $arch" ;;
+        esac
+    done
+}
+
 check_engine_access() {
     [ -z "${DOCKER_HOST:-}" ] || return 0
     found=""
@@ -284,6 +310,7 @@ main() {
         find_missing
         system_packages
         make_venv "$python"
+        get_kernels
         install_package
     fi
     check_engine_access

@@ -28,7 +28,11 @@ SUMS = HELLO / "SHA256SUMS"
 STAMP = "stamp"
 
 ARCHITECTURES = ("x86_64", "aarch64")
-SOURCES = ("http.c", "linux.c")
+# What is compiled, from which sources: the handler, and what starts it in a virtual machine (linuxvm.py).
+PROGRAMS = {
+    "hello": (HELLO, ("http.c", "linux.c")),
+    "hello-vm-init": (HELLO.parent / "vm", ("init.c",)),
+}
 PORT = 8080
 NOBODY = "65534"
 
@@ -45,7 +49,8 @@ FLAGS = (
 
 def names() -> list[str]:
     """The files a build makes."""
-    return [f"hello.{arch}{kind}" for kind in ("", ".docker.tar") for arch in ARCHITECTURES]
+    programs = [f"{program}.{arch}" for program in PROGRAMS for arch in ARCHITECTURES]
+    return [*programs, *(f"hello.{arch}.docker.tar" for arch in ARCHITECTURES)]
 
 
 def build(out: Path, *, update: bool = False) -> list[Path]:
@@ -84,7 +89,8 @@ def is_right(path: Path) -> bool:
 
 def _key() -> str:
     """What the files are made from."""
-    inputs = [*sorted(HELLO.glob("*.[ch]")), Path(__file__), Path(archive.__file__)]
+    sources = [path for folder, _ in PROGRAMS.values() for path in sorted(folder.glob("*.[ch]"))]
+    inputs = [*sources, Path(__file__), Path(archive.__file__)]
     lines = [f"{path.name} {_sha256(path.read_bytes())}" for path in inputs]
     return _sha256("\n".join([COMPILER, *lines]).encode())
 
@@ -102,7 +108,8 @@ def _make() -> dict[str, bytes]:
     files = {}
     with tempfile.TemporaryDirectory(prefix="coldstart-build-") as scratch:
         for arch in ARCHITECTURES:
-            files[f"hello.{arch}"] = _compile(arch, Path(scratch))
+            for program in PROGRAMS:
+                files[f"{program}.{arch}"] = _compile(program, arch, Path(scratch))
             files[f"hello.{arch}.docker.tar"] = archive.pack(_container(arch, files[f"hello.{arch}"]))
     return files
 
@@ -117,17 +124,18 @@ def _check_compiler() -> None:
         raise ImageError(f"the workload is built with ziglang {COMPILER}, here is {found}", hint=hint)
 
 
-def _compile(arch: str, scratch: Path) -> bytes:
-    program = scratch / f"hello.{arch}"
+def _compile(name: str, arch: str, scratch: Path) -> bytes:
+    folder, sources = PROGRAMS[name]
+    program = scratch / f"{name}.{arch}"
     target = ("-target", f"{arch}-linux-none", f"-mcpu={CPU[arch]}")
     # Named relative to their folder: the compiler is never told where that is.
-    argv = [sys.executable, "-m", "ziglang", "cc", *target, *FLAGS, *SOURCES, "-o", str(program)]
+    argv = [sys.executable, "-m", "ziglang", "cc", *target, *FLAGS, *sources, "-o", str(program)]
     caches = {"ZIG_GLOBAL_CACHE_DIR": str(scratch / "global"), "ZIG_LOCAL_CACHE_DIR": str(scratch / "local")}
     done = subprocess.run(
-        argv, cwd=HELLO, env={**os.environ, **caches}, stdin=subprocess.DEVNULL, capture_output=True, text=True
+        argv, cwd=folder, env={**os.environ, **caches}, stdin=subprocess.DEVNULL, capture_output=True, text=True
     )
     if done.returncode:
-        raise ImageError(f"hello.{arch} does not compile:\n{done.stderr.rstrip()}", hint=f"correct it in {HELLO}")
+        raise ImageError(f"{name}.{arch} does not compile:\n{done.stderr.rstrip()}", hint=f"correct it in {folder}")
     return program.read_bytes()
 
 

@@ -42,7 +42,10 @@ FAKES = {
     "tcpdump": "#!/bin/sh\n",
     "cc": "#!/bin/sh\n",
     "qemu-aarch64": "#!/bin/sh\n",
+    "qemu-system-x86_64": "#!/bin/sh\n",
+    "qemu-system-aarch64": "#!/bin/sh\n",
 }
+KERNELS = '#!/bin/sh\necho "kernels.sh $*" >>"$CALLS"\n[ "$1" != "$PRETEND_NO_KERNEL_FOR" ]\n'
 SUDO = '#!/bin/sh\necho "sudo $*" >>"$CALLS"\n[ "$1" != -n ] || shift\nexec "$@"\n'
 SUDO_WANTS_PASSWORD = '#!/bin/sh\n[ "$1" != -n ]\n'
 
@@ -124,6 +127,7 @@ def machine(tmp_path: Path) -> Machine:
     """Fresh, x86_64, Debian, root, no terminal, no engine; the developers' packages are there."""
     machine = Machine(tmp_path)
     machine.file(tmp_path / "scripts" / "setup.sh", SCRIPT.read_text())
+    machine.file(tmp_path / "scripts" / "kernels.sh", KERNELS)
     machine.file(tmp_path / "pyproject.toml", "[project]")
     machine.file(tmp_path / "coldstart" / "workloads" / "hello" / "hello.c", "int main;")
     for name, text in FAKES.items():
@@ -184,6 +188,51 @@ def test_developers_get_what_tests_need_and_users_do_not(machine: Machine) -> No
     machine.setup("dev")
     for packages in ("tcpdump", "gcc libc6-dev", "qemu-user"):
         assert f"--no-remove {packages}\n" in machine.calls
+
+
+def test_emulators(machine: Machine) -> None:
+    """A user's own architecture; developers' tests start both. One that is there, of whatever origin, is left alone."""
+    for name in ("qemu-system-x86_64", "qemu-system-aarch64"):
+        (machine.folder / "bin" / name).unlink()
+    machine.setup("run")
+    assert "--no-remove qemu-system-x86\n" in machine.calls
+    assert "qemu-system-arm" not in machine.calls
+    machine.command("qemu-system-x86_64")
+    before = len(machine.calls)
+    machine.setup("dev")
+    assert "--no-remove qemu-system-arm\n" in machine.calls[before:]
+    assert "qemu-system-x86" not in machine.calls[before:]
+
+
+@pytest.mark.parametrize(
+    ("uname", "package"), [("aarch64", "qemu-system-arm"), ("x86_64", "qemu-system-x86"), ("riscv64", "")]
+)
+def test_the_emulator_of_this_architecture(machine: Machine, uname: str, package: str) -> None:
+    machine.command("uname", f"#!/bin/sh\necho {uname}\n")
+    for name in ("qemu-system-x86_64", "qemu-system-aarch64"):
+        (machine.folder / "bin" / name).unlink()
+    machine.setup("run")
+    installed = [line.split()[-1] for line in machine.calls.splitlines() if "qemu-system" in line]
+    assert installed == [package] * bool(package)
+
+
+def test_kernels(machine: Machine) -> None:
+    """Once, with the package; what it says is shown."""
+    machine.setup("run")
+    assert [line for line in machine.calls.splitlines() if "kernels" in line] == ["kernels.sh x86_64"]
+    machine.setup("run")
+    assert machine.calls.count("kernels.sh") == 1
+    machine.setup("dev")
+    assert "kernels.sh aarch64\n" in machine.calls
+
+
+def test_no_kernel_is_no_reason_to_fail(machine: Machine) -> None:
+    machine.env["PRETEND_NO_KERNEL_FOR"] = "x86_64"
+    done = machine.setup("dev")
+    assert done.returncode == 0
+    assert "set-up: no kernel for the Linux VM of x86_64\n" in done.stderr
+    assert "kernels.sh aarch64\n" in machine.calls
+    assert "pip install" in machine.calls
 
 
 def test_a_package_that_cannot_be_had_leaves_the_others(machine: Machine) -> None:
@@ -295,6 +344,7 @@ def test_skip_leaves_the_system_alone(machine: Machine) -> None:
     machine.env["COLDSTART_SETUP"] = "skip"
     assert "not installed: docker.io (COLDSTART_SETUP=skip)" in machine.setup().stderr
     assert "apt-get" not in machine.calls
+    assert "kernels.sh" not in machine.calls
 
 
 def test_no_apt_get_is_no_reason_to_fail(machine: Machine) -> None:

@@ -14,6 +14,7 @@ from coldstart.errors import ImageError
 from coldstart.workloads import build
 
 ROOT = Path(build.__file__).parent.parent.parent
+PROGRAMS = ["hello.x86_64", "hello-vm-init.x86_64", "hello.aarch64", "hello-vm-init.aarch64"]
 
 
 @pytest.fixture
@@ -21,9 +22,9 @@ def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A stand-in for the compiler, with sums to match; the list is what it was asked for."""
     asked: list[str] = []
 
-    def stand_in(arch: str, scratch: Path) -> bytes:
-        asked.append(arch)
-        return f"program for {arch}".encode()
+    def stand_in(program: str, arch: str, scratch: Path) -> bytes:
+        asked.append(f"{program}.{arch}")
+        return f"{program} for {arch}".encode()
 
     monkeypatch.setattr(build, "_compile", stand_in)
     monkeypatch.setattr(build, "SUMS", tmp_path / "SHA256SUMS")
@@ -34,9 +35,9 @@ def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_what_is_right_is_not_built_again(compiled: list[str], tmp_path: Path) -> None:
     first = build.build(tmp_path / "out")
-    assert compiled == ["x86_64", "aarch64"]
+    assert compiled == PROGRAMS
     assert build.build(tmp_path / "out") == first
-    assert compiled == ["x86_64", "aarch64"]
+    assert compiled == PROGRAMS
     assert [path.name for path in first] == build.names()
 
 
@@ -47,6 +48,8 @@ def test_files_and_modes(compiled: list[str], tmp_path: Path) -> None:
     assert modes == {
         "hello.x86_64": 0o755,
         "hello.aarch64": 0o755,
+        "hello-vm-init.x86_64": 0o755,
+        "hello-vm-init.aarch64": 0o755,
         "hello.x86_64.docker.tar": 0o644,
         "hello.aarch64.docker.tar": 0o644,
         build.STAMP: 0o644,
@@ -62,7 +65,7 @@ def test_what_is_not_right_is_built_again(compiled: list[str], tmp_path: Path, n
     path.unlink() if change == "gone" else path.write_bytes(b"x")
     build.build(tmp_path / "out")
     assert path.read_bytes() == before
-    assert len(compiled) == 4
+    assert compiled == 2 * PROGRAMS
 
 
 def test_changed_source_is_built_again(compiled: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,12 +73,12 @@ def test_changed_source_is_built_again(compiled: list[str], tmp_path: Path, monk
     monkeypatch.setattr(build, "COMPILER", "another")
     monkeypatch.setattr(build, "_check_compiler", lambda: None)
     build.build(tmp_path / "out")
-    assert len(compiled) == 4
+    assert compiled == 2 * PROGRAMS
 
 
 def test_other_bytes_are_refused(compiled: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is put in place, and the file is named; with `update` they become the right ones."""
-    monkeypatch.setattr(build, "_compile", lambda arch, scratch: b"other")
+    monkeypatch.setattr(build, "_compile", lambda program, arch, scratch: b"other")
     with pytest.raises(ImageError, match=r"^hello\.x86_64: built sha256 .* SHA256SUMS says .*--update"):
         build.build(tmp_path / "out")
     assert not (tmp_path / "out").exists()
