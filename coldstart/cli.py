@@ -5,6 +5,7 @@ Heavy libraries are imported by the verb that needs them: `--help` and shell com
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from collections.abc import Callable
@@ -29,6 +30,7 @@ _STORE = click.option(
     show_envvar=True,
     help="SQLite file with all results.  [default: $XDG_STATE_HOME/coldstart/coldstart.db]",
 )
+_LISTED = click.option("--format", "format_", type=click.Choice(("table", "json")), default="table", show_default=True)
 _RUN = click.argument("run", metavar="[RUN]", default="latest", shell_complete=completion.runs)
 
 
@@ -170,24 +172,38 @@ def images() -> None:
 
 
 @images.command("list")
-def images_list() -> None:
-    """List them, with what they are for."""
-    from coldstart.images import builtin_names
-    from coldstart.workloads import build
+@_LISTED
+def images_list(format_: str) -> None:
+    """List every file of the images that are built; on stderr, what is not and why."""
+    from coldstart.images import built
+    from coldstart.report import imagelist
 
-    for name in builtin_names():
-        for file in build.names():
-            if file.startswith(f"{name}."):
-                _print(f"{build.BUILT / file}\n")
+    found, missing = built()
+    rows = [dataclasses.asdict(image) for image in found]
+    _print(imagelist.as_json(rows) if format_ == "json" else imagelist.as_table(rows, width=_width()))
+    for reason in missing:
+        click.echo(reason, err=True)
 
 
 @images.command("build")
-def images_build() -> None:
-    """Build them from their sources (needs the Python package ziglang; an installed wheel brings them)."""
-    from coldstart.workloads import build
+@click.option(
+    "--kernel",
+    metavar="PATH",
+    type=click.Path(exists=True, path_type=Path),
+    help="Linux for hello-vm, from now on: a Debian package linux-image-..., or a folder with boot/ and lib/modules/.",
+)
+@_LISTED
+@click.pass_context
+def images_build(context: click.Context, kernel: Path | None, format_: str) -> None:
+    """Build them from their sources, then list them.
 
-    for path in build.build(build.BUILT):
-        _print(f"{path}\n")
+    It needs the Python package ziglang, unless an installed wheel has brought what is compiled. hello-vm is built here
+    in any case, from the kernel of this machine's distribution or the one given.
+    """
+    from coldstart.images import build_all
+
+    build_all(kernel)
+    context.invoke(images_list, format_=format_)
 
 
 @main.command("completion")

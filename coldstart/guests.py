@@ -45,6 +45,18 @@ UNIKERNEL: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+_LINUX: Mapping[str, Any] = {
+    "memory_bytes": 128 << 20,
+    "cmdline": "console=ttyS0 quiet panic=-1 random.trust_cpu=on",
+    "marker": "COLDSTART boot",
+    "exit_codes": (0,),
+}
+LINUX: Mapping[str, Mapping[str, Any]] = {
+    "x86_64": {**_LINUX, "machine": "q35"},
+    "aarch64": {**_LINUX, "machine": "virt", "cpu": "cortex-a72"},
+}
+
+
 def check_kernel(path: Path, arch: str) -> None:
     """ImageError if QEMU for `arch` could not possibly start it."""
     found = kernel_arch(_head(path))

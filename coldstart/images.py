@@ -7,19 +7,21 @@ several parts: `{kernel: FILE, initrd: FILE, drive: FILE, arch: ARCH}`; a file a
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from coldstart import archive, guests
 from coldstart.agent.records import Image
 from coldstart.errors import ImageError
-from coldstart.workloads import build
+from coldstart.workloads import build, kernels, linuxvm
 
 EXECUTABLE = "executable"
 DOCKER_ARCHIVE = "docker-archive"
@@ -82,6 +84,56 @@ def resolve(reference: Reference, *, packaging: str, arch: str, base: Path) -> R
         raise ImageError(f"{error.filename or name}: {error.strerror}", hint="name a file that can be read") from None
 
 
+@dataclass(frozen=True)
+class Built:
+    """A file of a built-in image. part: what it is of the image (`program`, `archive`, `kernel`, `initrd`)."""
+
+    name: str
+    arch: str
+    part: str
+    path: Path
+    size_bytes: int
+    digest: str
+
+
+def built() -> tuple[list[Built], list[str]]:
+    """Every built-in image that is there, and the reasons for those that are not. Nothing is built for it."""
+    found, missing = [], []
+    for name, kinds in _BUILT_IN.items():
+        for arch, packaging in product(build.ARCHITECTURES, kinds):
+            try:
+                paths = _paths(name, packaging, arch)
+            except ImageError as error:
+                missing.append(f"{name} for {arch} is not built: {error}")
+                continue
+            found += [
+                Built(name, arch, part, path, path.stat().st_size, f"sha256:{_digest(path)}")
+                for part, path in paths.items()
+            ]
+    return found, missing
+
+
+def build_all(kernel: Path | None = None) -> None:
+    """Build all that can be built here. kernel: from now on used for the Linux VM. ImageError only for what needs
+    nothing but the compiler."""
+    build.build(build.BUILT)
+    if kernel is not None:
+        linuxvm.find_or_build(kernels.keep(kernel).arch)
+    for arch in build.ARCHITECTURES:
+        with contextlib.suppress(ImageError):  # `built` has the reason
+            linuxvm.find_or_build(arch)
+
+
+def _paths(name: str, packaging: str, arch: str) -> dict[str, Path]:
+    if name == "hello-vm":
+        vm = linuxvm.find_built(arch)
+        return {guests.KERNEL: vm.kernel, guests.INITRD: vm.initrd}
+    path = build.BUILT / f"{name}.{arch}{'.docker.tar' if packaging == DOCKER_ARCHIVE else ''}"
+    if not build.is_right(path):
+        raise ImageError(f"{path} is not there, or not from these sources", hint="coldstart images build")
+    return {_PART[packaging]: path}
+
+
 def _parts(reference: Reference, packaging: str) -> dict[str, str]:
     if isinstance(reference, str):
         return {_PART[packaging]: reference}
@@ -112,7 +164,10 @@ def _builtin(name: str, packaging: str, arch: str) -> ResolvedImage:
 
 
 def _guest(name: str, arch: str) -> tuple[dict[str, Path], Mapping[str, Any]]:
-    return {guests.KERNEL: _built(f"{name}.{arch}")}, guests.UNIKERNEL[arch]
+    if name == "hello-unikernel":
+        return {guests.KERNEL: _built(f"{name}.{arch}")}, guests.UNIKERNEL[arch]
+    vm = linuxvm.find_or_build(arch)
+    return {guests.KERNEL: vm.kernel, guests.INITRD: vm.initrd}, guests.LINUX[arch]
 
 
 def _built(name: str) -> Path:

@@ -31,8 +31,8 @@ def next_step(arch: str, machine: str, root: Path) -> str:
 
 def _from_debian(arch: str) -> str:
     """Any distribution can run a virtual machine with Debian's kernel."""
-    page = f"https://packages.debian.org/stable/linux-image-cloud-{ENGINE_ARCH.get(arch, arch)}"
-    return f"download the package that {page} depends on, then {_BUILD} FILE"
+    meta = f"linux-image-cloud-{ENGINE_ARCH.get(arch, arch)}"
+    return f"download from Debian the package that {meta} depends on, then {_BUILD} FILE"
 
 
 def _family(root: Path) -> set[str]:

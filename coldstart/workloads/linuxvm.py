@@ -49,10 +49,19 @@ def find_or_build(arch: str) -> LinuxVm:
     return build(arch, out=default_folder(), program=program, init=init, kernel=kernel)
 
 
+def find_built(arch: str) -> LinuxVm:
+    """What was built last for this architecture. ImageError if there is nothing, with the reason if it cannot be."""
+    kernel = kernels.find(arch)
+    vm = _named(arch, default_folder(), kernel)
+    if not (vm.kernel.is_file() and vm.initrd.is_file()):
+        raise ImageError(f"nothing in {default_folder()}", hint="coldstart images build")
+    return vm
+
+
 def build(arch: str, *, out: Path, program: bytes, init: bytes, kernel: Kernel) -> LinuxVm:
     """Have both files in `out`, whole and up to date. program: becomes /hello; init: what starts it."""
     stamp = out / f"hello-vm.{arch}.stamp"
-    vm = LinuxVm(out / f"hello-vm.{arch}.kernel", out / f"hello-vm.{arch}.initrd", kernel.release)
+    vm = _named(arch, out, kernel)
     key = _key(arch, program, init, kernel)
     if _is_current(vm, stamp, key):
         return vm
@@ -71,6 +80,10 @@ def build(arch: str, *, out: Path, program: bytes, init: bytes, kernel: Kernel) 
     except OSError as error:
         raise ImageError(f"{out}: {error.strerror}", hint="set XDG_CACHE_HOME to a folder with room") from None
     return vm
+
+
+def _named(arch: str, out: Path, kernel: Kernel) -> LinuxVm:
+    return LinuxVm(out / f"hello-vm.{arch}.kernel", out / f"hello-vm.{arch}.initrd", kernel.release)
 
 
 def _files(program: bytes, init: bytes, modules: tuple[File, ...]) -> list[File]:
