@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import platform
 import secrets
 import select
 import signal
+import socket
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,8 @@ from coldstart.agent.oneboot import Cancelled, Prey
 from coldstart.agent.records import OK, Boot, Order, Ready
 from coldstart.agent.runtimes import Context, Place, Unavailable
 from coldstart.workloads import build
+
+ANSWER_LIMIT_S = 20.0
 
 
 class Failed(Exception):
@@ -79,6 +84,27 @@ class Booter:
             raise Failed(f"boot {self._index}: {boot.outcome} {boot.detail}")
         return boot, self.runtime.last
 
+    @contextmanager
+    def kept(self) -> Iterator[Place]:
+        """An instance that has answered once, and is left alone until the end."""
+        place = self.runtime.place(secrets.token_hex(8))
+        handle = self.runtime.start(place, lambda _: None)
+        try:
+            _await_answer(place)
+            yield place
+        finally:
+            self.runtime.stop(handle)
+
+
+def _await_answer(place: Place) -> None:
+    deadline_s = time.monotonic() + ANSWER_LIMIT_S
+    while time.monotonic() < deadline_s:
+        with contextlib.suppress(OSError), socket.create_connection((place.address, place.port), 0.1) as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
+            if sock.recv(4096):
+                return
+    raise Failed(f"{place.name}: no answer within {ANSWER_LIMIT_S:g} s")
+
 
 @contextmanager
 def _node(run: str) -> Iterator[None]:
@@ -93,27 +119,53 @@ def _node(run: str) -> Iterator[None]:
         os.close(held)
 
 
+@dataclass(frozen=True)
+class What:
+    """What is booted: an image in a runtime. env: in place of the image's own, where it is given."""
+
+    runtime: str
+    image: str | Mapping[str, str] = "hello"
+    arch: str = platform.machine()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    env: Mapping[str, str] | None = None
+
+
 @contextmanager
 def booter(name: str, cancel: Cancel) -> Iterator[Booter]:
     """`hello` in one runtime, prepared and warm. NotRun if it cannot be had; nothing of it is left at the end."""
+    with booters([What(name)], cancel) as (only,):
+        yield only
+
+
+@contextmanager
+def booters(wanted: Sequence[What], cancel: Cancel) -> Iterator[list[Booter]]:
+    """Several at once, for one run: they may be booted in turns, or beside each other."""
     run = f"bench-{secrets.token_hex(4)}"
-    module = runtimes.load(name)
-    resolved = images.resolve("hello", packaging=module.Runtime.packaging, arch=platform.machine(), base=Path())
-    ready = Ready(port=build.PORT, nonce=resolved.nonce)
+    made: list[Any] = []
     with _node(run), tempfile.TemporaryDirectory(prefix="coldstart-bench-") as scratch:
-        runtime = module.Runtime(module.Options(), Context(run, scratch))
+        context = Context(run, scratch)
+        loop = BootLoop(cancel.fd)
         try:
-            runtime.check()
-            prepared = runtime.prepare(
-                resolved.image, ready, {part: str(path) for part, path in resolved.paths.items()}
-            )
-            noted = Noted(runtime)
-            loop = BootLoop(cancel.fd)
+            found = [_booter(what, context, loop, made) for what in wanted]
             loop.arm()
-            yield Booter(noted, Prey(noted, ready, prepared), run, next(iter(resolved.paths.values())), loop)
+            yield found
         except Unavailable as error:
             raise NotRun(f"{error.reason} ({error.hint})") from None
         finally:
             gc.enable()  # `arm` switched it off
             gc.unfreeze()
-            runtime.clean(run)
+            for runtime in made:
+                runtime.clean(run)
+
+
+def _booter(what: What, context: Context, loop: BootLoop, made: list[Any]) -> Booter:
+    module = runtimes.load(what.runtime)
+    resolved = images.resolve(what.image, packaging=module.Runtime.packaging, arch=what.arch, base=Path())
+    image = resolved.image if what.env is None else replace(resolved.image, env=what.env)
+    runtime = module.Runtime(module.Options(**{**resolved.options, **what.options}), context)
+    made.append(runtime)
+    runtime.check()
+    ready = Ready(port=build.PORT, nonce=True)
+    prepared = runtime.prepare(image, ready, {part: str(path) for part, path in resolved.paths.items()})
+    noted = Noted(runtime)
+    return Booter(noted, Prey(noted, ready, prepared), context.run, next(iter(resolved.paths.values())), loop)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,6 +70,11 @@ def ratio(ours: Sequence[float], peers: Sequence[float]) -> str:
     found = stats.compare_pair(_turns(ours), _turns(peers))
     interval = "[-]" if found.ci95 is None else "[{:.2f}, {:.2f}]".format(*found.ci95)
     return "-" if found.ratio is None else f"{found.ratio:.2f}x {interval}"
+
+
+def ratio_interval(ours: Sequence[float], peers: Sequence[float]) -> tuple[float, float]:
+    """As above; everything where there are too few."""
+    return stats.compare_pair(_turns(ours), _turns(peers)).ci95 or (0.0, math.inf)
 
 
 def difference(ours: Sequence[float], peers: Sequence[float]) -> tuple[float, tuple[float, float]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks import capture, result
-from benchmarks.booting import Booter, Cancel, Failed, booter
+from benchmarks.booting import Booter, Cancel, Failed, What, booters
 from benchmarks.capture import Offset, Sighting
 from benchmarks.result import NotRun, Row
 from coldstart import stats
@@ -16,7 +16,12 @@ from coldstart.agent.runtimes import Place
 
 DEFAULT_N = 300
 WARM_UP = 3
-RUNTIMES = ("docker", "process")
+# The link of each: a machine's is a tap device on its run's bridge.
+WHAT = {
+    "docker": What("docker"),
+    "process": What("process"),
+    "unikernel on tap": What("qemu", "hello-unikernel", options={"accel": "tcg", "net": "tap"}),
+}
 GOALS_NS = {"error": {0.5: 300_000, 0.99: 2_000_000}, "resolution": {0.5: 2_000_000, 0.99: 10_000_000}}
 
 
@@ -41,7 +46,7 @@ class Judged:
 
 
 def run(n: int, cancel: Cancel) -> list[Row]:
-    return [row for name in RUNTIMES for row in _runtime_rows(name, n, cancel)]
+    return [row for name in WHAT for row in _runtime_rows(name, n, cancel)]
 
 
 def _runtime_rows(name: str, n: int, cancel: Cancel) -> list[Row]:
@@ -52,7 +57,7 @@ def _runtime_rows(name: str, n: int, cancel: Cancel) -> list[Row]:
 
 
 def _measured(name: str, n: int, cancel: Cancel) -> list[Judged]:
-    with booter(name, cancel) as ours:
+    with booters([WHAT[name]], cancel) as (ours,):
         for _ in range(WARM_UP):
             _, place = ours.boot()
         with capture.capture(capture.interface_to(place.address)) as file:
