@@ -182,12 +182,18 @@ def images_list() -> None:
 
 
 @images.command("build")
-def images_build() -> None:
+@click.option("--kernel", metavar="PATH", type=click.Path(path_type=Path),
+              help="A Debian package of a Linux kernel, or a folder with boot/ and lib/modules/: what virtual machines "
+                   "boot from now on.")  # fmt: skip
+def images_build(kernel: Path | None) -> None:
     """Build them from their sources (needs the Python package ziglang; an installed wheel brings them)."""
-    from coldstart.workloads import build
+    from coldstart.workloads import build, kernels, linuxvm
 
     for path in build.build(build.BUILT):
         _print(f"{path}\n")
+    if kernel:
+        vm = linuxvm.find_or_build(kernels.keep(kernel).arch)
+        _print(f"{vm.kernel}\n{vm.initrd}\n")
 
 
 @main.command("completion")
