@@ -1,4 +1,4 @@
-"""The initramfs, read back by a reader of our own. The kernel reads it in tests/live/test_linuxvm.py."""
+"""The initramfs, read back by a reader of our own. The kernel reads it in tests/live/test_hello_vm.py."""
 
 from __future__ import annotations
 
