@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import select
+import signal
 import socket
 import subprocess
 import time
@@ -19,6 +21,8 @@ from coldstart.workloads.linuxvm import LinuxVm
 
 pytestmark = pytest.mark.live
 
+SWITCHED_OFF = -signal.SIGINT  # what a PID namespace makes of it
+NOBODY = "65534:65534"
 PATIENCE_SECONDS = 60.0  # an idle machine needs 2 to 4
 # cryptomgr.notests and ipv6.disable leave out work that a server for IPv4 has no use for; panic=-1 restarts at once,
 # and -no-reboot makes that QEMU's end.
@@ -137,4 +141,57 @@ def test_ends_as_it_is_told(arch: str, vm: LinuxVm, tmp_path: Path, fault: str, 
 def test_says_why_it_gives_up(arch: str, vm: LinuxVm, tmp_path: Path, environment: str, why: str) -> None:
     code, reason, console = end_of(arch, vm, environment, tmp_path)
     assert (code, reason) == (0, "guest-shutdown")
-    assert console.endswith(f"COLDSTART failed {why}\n") or f"COLDSTART failed {why}\n" in console
+    assert f"COLDSTART failed {why}\n" in console
+
+
+# --- what starts the workload, without a machine: PID 1 of namespaces, where to switch off is to end ---
+
+
+@pytest.fixture(scope="module")
+def init(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("root")
+    build.build(out)
+    (out / f"hello-vm-init.{platform.machine()}").rename(out / "init")
+    return out / "init"
+
+
+def as_pid_1(init: Path, **env: str) -> tuple[int, str]:
+    """Its end and its output; chroot: it must not find any /hello or /modules of this machine."""
+    argv = ["unshare", "--pid", "--net", "--fork", "chroot", str(init.parent), "/init"]
+    env = {"PATH": os.environ["PATH"], **env}
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+    return done.returncode, done.stdout
+
+
+@pytest.mark.parametrize(
+    "ip", ["10.0.0.1", "10.0.0.1/", "10.0.0.1/33", "10.0.0.256/24", "10.0.0/24", "10.0.0.1/24x", "10..0.1/24", "a", " "]
+)
+def test_addresses_that_are_none(init: Path, ip: str) -> None:
+    said = f"COLDSTART boot\nCOLDSTART failed COLDSTART_IP is not ADDRESS/PREFIX: {ip}\n"
+    assert as_pid_1(init, COLDSTART_IP=ip) == (SWITCHED_OFF, said)
+
+
+@pytest.mark.parametrize("ip", ["10.0.0.1/24", "255.255.255.255/32", "0.0.0.0/0"])
+def test_without_a_network_card(init: Path, ip: str) -> None:
+    said = "COLDSTART boot\nCOLDSTART failed interface eth0: errno 19\n"
+    assert as_pid_1(init, COLDSTART_IP=ip) == (SWITCHED_OFF, said)
+
+
+def test_a_module_that_is_missing(init: Path) -> None:
+    order = init.parent / "modules" / "order"
+    order.parent.mkdir()
+    order.write_text("/modules/none.ko\n")
+    try:
+        code, said = as_pid_1(init, COLDSTART_IP="10.0.0.1/24")
+    finally:
+        order.unlink()
+        order.parent.rmdir()
+    assert (code, said) == (SWITCHED_OFF, "COLDSTART boot\nCOLDSTART failed module /modules/none.ko: errno 2\n")
+
+
+def test_it_never_switches_off_the_machine_it_is_tried_on(init: Path) -> None:
+    """Nor does this test, should it fail: it has no right to."""
+    init.parent.chmod(0o755)
+    argv = ["chroot", f"--userspec={NOBODY}", str(init.parent), "/init"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+    assert (done.returncode, done.stdout) == (2, "hello-vm-init: only for PID 1 of a virtual machine\n")

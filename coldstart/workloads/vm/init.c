@@ -4,9 +4,10 @@
  *
  * Environment, which is what the kernel does not know of its own command line: COLDSTART_IP=ADDRESS/PREFIX,
  * COLDSTART_GATEWAY=ADDRESS (optional), COLDSTART_FAULT=panic|reboot|poweroff (others are the handler's). All of it is
- * handed on. On the console: `COLDSTART boot` as the first act; `COLDSTART failed WHY` before it powers off. */
+ * handed on. On the console: `COLDSTART boot` as the first act; `COLDSTART failed WHY` before it powers off. Started as
+ * anything but PID 1 it refuses: it would switch off the machine of whoever tried it. */
 
-enum { OUTPUT = 1, O_RDONLY = 0, AF_INET = 2, SOCK_DGRAM = 2, EEXIST = 17, ADDRESS_BITS = 32 };
+enum { OUTPUT = 1, O_RDONLY = 0, AF_INET = 2, SOCK_DGRAM = 2, EEXIST = 17, EXIT_USAGE = 2, ADDRESS_BITS = 32 };
 enum { SIOCADDRT = 0x890b, SIOCSIFFLAGS = 0x8914, SIOCSIFADDR = 0x8916, SIOCSIFNETMASK = 0x891c };
 enum { IFF_UP = 1, RTF_UP = 1, RTF_GATEWAY = 2, ORDER_BYTES = 8192 };
 
@@ -51,13 +52,14 @@ struct route {
 enum {
     SYS_READ = 0,
     SYS_WRITE = 1,
-    SYS_OPEN_AT = 257,
     SYS_CLOSE = 3,
     SYS_IOCTL = 16,
+    SYS_GETPID = 39,
     SYS_SOCKET = 41,
     SYS_EXECVE = 59,
     SYS_REBOOT = 169,
     SYS_EXIT_GROUP = 231,
+    SYS_OPEN_AT = 257,
     SYS_FINIT_MODULE = 313,
 };
 
@@ -90,6 +92,7 @@ enum {
     SYS_WRITE = 64,
     SYS_EXIT_GROUP = 94,
     SYS_REBOOT = 142,
+    SYS_GETPID = 172,
     SYS_SOCKET = 198,
     SYS_EXECVE = 221,
     SYS_FINIT_MODULE = 273,
@@ -170,6 +173,14 @@ static void restart(unsigned how)
 {
     call(SYS_REBOOT, (long)REBOOT_MAGIC1, REBOOT_MAGIC2, how, 0);
     call(SYS_EXIT_GROUP, 1, 0, 0, 0); /* a machine that cannot be switched off: the kernel's panic ends it */
+}
+
+static void refuse_outside_of_a_machine(void)
+{
+    if (call(SYS_GETPID, 0, 0, 0, 0) == 1)
+        return;
+    say("hello-vm-init: only for PID 1 of a virtual machine\n");
+    call(SYS_EXIT_GROUP, EXIT_USAGE, 0, 0, 0);
 }
 
 /* errno: 0 if the kernel has no part in it. */
@@ -317,6 +328,7 @@ void run(const long *stack)
     static const char *const arguments[] = {"/hello", 0};
     const char *const *environment = (const char *const *)(stack + 1 + stack[0] + 1);
 
+    refuse_outside_of_a_machine();
     say("COLDSTART boot\n");
     break_if_asked(variable(environment, "COLDSTART_FAULT="));
     load_modules();

@@ -120,7 +120,9 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user's folders, and built programs."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    programs = {f"{name}.{arch}": name.encode() for name in build.PROGRAMS for arch in build.ARCHITECTURES}
+    programs = {
+        f"{program.name}.{arch}": program.name.encode() for program in build.PROGRAMS for arch in build.ARCHITECTURES
+    }
     monkeypatch.setattr(build, "BUILT", place(tmp_path / "built", programs))
     monkeypatch.setattr(build, "is_right", Path.exists)
     return tmp_path
