@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
 import tomllib
@@ -13,6 +14,7 @@ import pytest
 from coldstart.errors import ImageError
 from coldstart.workloads import build
 
+ALL = ["hello.x86_64", "hello.aarch64", "hello-unikernel.x86_64", "hello-unikernel.aarch64"]
 ROOT = Path(build.__file__).parent.parent.parent
 
 
@@ -21,9 +23,9 @@ def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A stand-in for the compiler, with sums to match; the list is what it was asked for."""
     asked: list[str] = []
 
-    def stand_in(arch: str, scratch: Path) -> bytes:
-        asked.append(arch)
-        return f"program for {arch}".encode()
+    def stand_in(program: build.Program, arch: str, scratch: Path) -> bytes:
+        asked.append(f"{program.name}.{arch}")
+        return f"{program.name} for {arch}".encode()
 
     monkeypatch.setattr(build, "_compile", stand_in)
     monkeypatch.setattr(build, "SUMS", tmp_path / "SHA256SUMS")
@@ -34,9 +36,9 @@ def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_what_is_right_is_not_built_again(compiled: list[str], tmp_path: Path) -> None:
     first = build.build(tmp_path / "out")
-    assert compiled == ["x86_64", "aarch64"]
+    assert compiled == ALL
     assert build.build(tmp_path / "out") == first
-    assert compiled == ["x86_64", "aarch64"]
+    assert compiled == ALL
     assert [path.name for path in first] == build.names()
 
 
@@ -49,6 +51,8 @@ def test_files_and_modes(compiled: list[str], tmp_path: Path) -> None:
         "hello.aarch64": 0o755,
         "hello.x86_64.docker.tar": 0o644,
         "hello.aarch64.docker.tar": 0o644,
+        "hello-unikernel.x86_64": 0o755,
+        "hello-unikernel.aarch64": 0o755,
         build.STAMP: 0o644,
     }
 
@@ -62,7 +66,7 @@ def test_what_is_not_right_is_built_again(compiled: list[str], tmp_path: Path, n
     path.unlink() if change == "gone" else path.write_bytes(b"x")
     build.build(tmp_path / "out")
     assert path.read_bytes() == before
-    assert len(compiled) == 4
+    assert len(compiled) == 2 * len(ALL)
 
 
 def test_changed_source_is_built_again(compiled: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,12 +74,12 @@ def test_changed_source_is_built_again(compiled: list[str], tmp_path: Path, monk
     monkeypatch.setattr(build, "COMPILER", "another")
     monkeypatch.setattr(build, "_check_compiler", lambda: None)
     build.build(tmp_path / "out")
-    assert len(compiled) == 4
+    assert len(compiled) == 2 * len(ALL)
 
 
 def test_other_bytes_are_refused(compiled: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is put in place, and the file is named; with `update` they become the right ones."""
-    monkeypatch.setattr(build, "_compile", lambda arch, scratch: b"other")
+    monkeypatch.setattr(build, "_compile", lambda program, arch, scratch: b"other")
     with pytest.raises(ImageError, match=r"^hello\.x86_64: built sha256 .* SHA256SUMS says .*--update"):
         build.build(tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -93,6 +97,18 @@ def test_folder_that_cannot_be_written(compiled: list[str], tmp_path: Path) -> N
     (tmp_path / "file").write_text("")
     with pytest.raises(ImageError, match="file/out: Not a directory"):
         build.build(tmp_path / "file" / "out")
+
+
+def test_flat_image() -> None:
+    """Segments where they lie in memory, and nothing of what is zero at the end."""
+    segments = [(1, 0x2008, b"second", 0), (4, 0, b"note", 0), (1, 0x2000, b"first", 2), (1, 0x3000, b"", 64)]
+    head, data = b"", b""
+    for kind, address, content, more in segments:
+        offset = 64 + 56 * len(segments) + len(data)
+        head += struct.pack("<IIQQQQQQ", kind, 7, offset, 0, address, len(content), len(content) + more, 4)
+        data += content
+    elf = bytes(32) + struct.pack("<QQIHHHHHH", 64, 0, 0, 64, 56, len(segments), 0, 0, 0) + head + data
+    assert build._flat(elf) == b"first\0\0\0second"
 
 
 @pytest.mark.parametrize("found", [None, "0.1.0"])
