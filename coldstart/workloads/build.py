@@ -17,12 +17,13 @@ import struct
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from coldstart import archive
 from coldstart.errors import ImageError
+from coldstart.workloads import programs
+from coldstart.workloads.programs import PROGRAMS, Program
 
 COMPILER = "0.17.1"  # of the package ziglang, as pinned in pyproject.toml; another one may give other bytes
 WORKLOADS = Path(__file__).resolve().parent
@@ -34,51 +35,6 @@ STAMP = "stamp"
 ARCHITECTURES = ("x86_64", "aarch64")
 PORT = 8080
 NOBODY = "65534"
-
-
-@dataclass(frozen=True)
-class Program:
-    """A file for each architecture. Sources are named from this folder; in them and in flags {arch} is replaced."""
-
-    name: str
-    system: str  # what the compiler is to expect there: `linux`, or nothing at all
-    sources: tuple[str, ...]
-    flags: tuple[str, ...] = ()
-    container: bool = False  # an image with nothing else in it, too
-    flat: tuple[str, ...] = ()  # for these, what would be in memory instead of an ELF file
-
-
-PROGRAMS = (
-    Program("hello", "linux", ("hello/http.c", "hello/linux.c"), container=True),
-    Program("hello-vm-init", "linux", ("vm/init.c",)),
-    Program(
-        "hello-unikernel",
-        "freestanding",
-        (
-            *("unikernel/{arch}.S", "unikernel/{arch}.c", "unikernel/main.c", "unikernel/options.c"),
-            *("unikernel/net.c", "unikernel/tcp.c", "unikernel/virtio_net.c", "unikernel/virtio_mmio.c"),
-            *("unikernel/devicetree.c", "unikernel/memory.c", "hello/http.c"),
-        ),
-        ("-Ihello", "-Wl,-T,unikernel/{arch}.ld"),
-        flat=("aarch64",),
-    ),
-)
-
-# The oldest machines of each architecture: a Raspberry Pi 3, any 64-bit PC. Never the machine that compiles.
-CPU = {"x86_64": "x86_64", "aarch64": "generic"}
-# Without an operating system nobody has switched floating point on, nor may unaligned access be there yet, and an
-# interrupt uses the stack.
-BARE = {
-    "x86_64": ("-mcpu=x86_64-mmx-sse-sse2-x87+soft_float", "-mno-red-zone"),
-    "aarch64": ("-mcpu=generic-neon-fp_armv8+strict_align",),
-}
-FLAGS = (
-    *("-std=gnu11", "-Os", "-Wall", "-Wextra", "-Wconversion", "-Werror"),
-    *("-ffreestanding", "-fno-builtin", "-fno-stack-protector", "-fno-sanitize=all", "-nostdlib"),
-    *("-static", "-fno-pic", "-fno-pie", "-Wl,--gc-sections", "-Wl,-z,noexecstack"),
-    # Nothing that only a debugger would read, or that depends on where it was compiled.
-    *("-g0", "-s", "-Wl,--build-id=none", "-fno-ident", "-fno-unwind-tables", "-fno-asynchronous-unwind-tables"),
-)
 
 
 def names() -> list[str]:
@@ -127,7 +83,7 @@ def is_right(path: Path) -> bool:
 def _key() -> str:
     """What the files are made from."""
     sources = sorted(path for kind in ("[chS]", "ld") for path in WORKLOADS.glob(f"*/*.{kind}"))
-    inputs = [*sources, Path(__file__), Path(archive.__file__)]
+    inputs = [*sources, *(Path(each) for each in (__file__, programs.__file__, archive.__file__))]
     lines = [f"{path.name} {_sha256(path.read_bytes())}" for path in inputs]
     return _sha256("\n".join([COMPILER, *lines]).encode())
 
@@ -164,11 +120,8 @@ def _check_compiler() -> None:
 
 def _compile(program: Program, arch: str, scratch: Path) -> bytes:
     out = scratch / f"{program.name}.{arch}"
-    machine = BARE[arch] if program.system == "freestanding" else (f"-mcpu={CPU[arch]}",)
-    target = ("-target", f"{arch}-{program.system}-none", *machine)
-    own = [each.format(arch=arch) for each in (*program.flags, *program.sources)]
-    # Named relative to their folder: the compiler is never told where that is.
-    argv = [sys.executable, "-m", "ziglang", "cc", *target, *FLAGS, *own, "-o", str(out)]
+    # Sources are named relative to their folder: the compiler is never told where that is.
+    argv = [sys.executable, "-m", "ziglang", "cc", *program.arguments(arch), "-o", str(out)]
     caches = {"ZIG_GLOBAL_CACHE_DIR": str(scratch / "global"), "ZIG_LOCAL_CACHE_DIR": str(scratch / "local")}
     done = subprocess.run(
         argv, cwd=WORKLOADS, env={**os.environ, **caches}, stdin=subprocess.DEVNULL, capture_output=True, text=True
