@@ -105,7 +105,7 @@ def test_answers_with_its_nonce(arch: str, vm: LinuxVm) -> None:
     with running(argv(arch, vm, environment, *network, "-serial", "stdio")) as qemu:
         console = read_until(qemu, b"COLDSTART ready\r\n")
         with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as connection:
-            connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            connection.sendall(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
             answer = b"".join(iter(lambda: connection.recv(4096), b""))
     assert console.count(b"COLDSTART boot\r\n") == 1
     assert b"COLDSTART failed" not in console
