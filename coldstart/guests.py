@@ -26,7 +26,7 @@ _QCOW2 = b"QFI\xfb"
 _KINDS = "a Linux kernel, an ELF file (PVH or multiboot) or an arm64 image"
 
 # Reset and set again by whoever starts the guest; the handler echoes the one, listens at the other.
-ENVIRONMENT = {"COLDSTART_NONCE": "{nonce}", "COLDSTART_IP": "{ip}/{prefix}"}
+ENVIRONMENT = {"COLDSTART_NONCE": "{nonce}", "COLDSTART_IP": "{ip}/{prefix}", "COLDSTART_GATEWAY": "{gateway}"}
 
 _UNIKERNEL: Mapping[str, Any] = {
     "memory_bytes": 8 << 20,
