@@ -1,6 +1,6 @@
 """The examples of docs/runtimes.md: whole playbooks, taken from the page itself so that it cannot rot.
 
-The first line of each says whether it is run: `# Run by the tests: WITH WHAT`, or `# Not run by us: WHY IT SHOULD WORK`.
+The first line of each says whether it is run: `# Run by the tests: WITH WHAT`, or `# Not run by us: WHY IT SHOULD`.
 """
 
 from __future__ import annotations

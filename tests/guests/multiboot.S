@@ -23,4 +23,4 @@ stop:
     jmp stop
 
 line:
-    .ascii "the answer is 42\n"
+    .ascii "the answer is 42\r\n" /* as a serial terminal wants it, and as Linux ends its lines */

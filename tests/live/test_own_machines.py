@@ -1,4 +1,4 @@
-"""Machines of users' own: a guest of each kind, made here, and booted by the very example that docs/runtimes.md gives."""
+"""Machines of users' own: a guest of each kind, made here, and booted by the very example in docs/runtimes.md."""
 
 from __future__ import annotations
 

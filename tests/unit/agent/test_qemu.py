@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import select
 import shutil
 import subprocess
@@ -204,10 +205,19 @@ def test_the_marker_is_found_wherever_it_is_cut(noise: bytes, cut: int) -> None:
         os.close(console.write_end)
         assert before == (b"COLDSTART boot" in data[:cut])
         assert console.read()
-        assert console.text() == data.decode("utf-8", "replace")
+        assert console.text() == data.decode("utf-8", "replace").replace("\r\n", "\n")
         assert console.ended
     finally:
         console.close()
+
+
+def test_a_line_ends_where_a_pattern_looks_for_its_end() -> None:
+    """Linux ends the lines of its console in \\r\\n."""
+    console = Console("")
+    os.write(console.write_end, b"[ 1.0] up\r\nready\r\n")
+    assert re.search("^ready$", console.text(), re.MULTILINE)
+    os.close(console.write_end)
+    console.close()
 
 
 def test_without_a_marker_nobody_is_heard() -> None:
