@@ -79,6 +79,11 @@ def test_user_networking_forwards_one_port_and_nothing_else() -> None:
     assert value(start(to=USER), "-netdev") == "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:40000-10.0.2.15:8080"
 
 
+def test_no_port_is_forwarded_to_a_guest_that_is_not_asked() -> None:
+    """QEMU refuses to forward to port 0, which is what `ready: output` and `ready: exit` have."""
+    assert value(start(to=Attachment("10.0.2.15", "10.0.2.2", 24, 0, 40000)), "-netdev") == "user,id=net,restrict=on"
+
+
 def test_a_disk_is_never_written() -> None:
     """Each boot finds it as it came; a comma in its path is no option."""
     argv = start({"drive": "/a,b"})
