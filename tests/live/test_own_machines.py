@@ -109,6 +109,7 @@ def test_every_boot_finds_the_disk_as_it_came(coldstart: Coldstart) -> None:
     boots = sweep(coldstart, "disk", boots=2)
     assert [boot["outcome"] for boot in boots] == ["ok"] * 4
     assert sorted(boot["target"] for boot in boots) == ["qcow2", "qcow2", "raw", "raw"]
+    assert {boot["labels"]["net"] for boot in boots} == {"user"}  # nobody tells a disk the address of a tap device
 
 
 def test_the_boot_sector_can_tell_a_written_disk(coldstart: Coldstart) -> None:
