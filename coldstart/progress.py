@@ -31,6 +31,7 @@ class Display:
             disable=not self._console.is_terminal,
             transient=True,
         )
+        self._said: set[tuple[str, str]] = set()
         self._left = {n: {(o.trial, o.index): o for o in orders} for n, orders in plan.orders.items()}
         self._tasks = {node: self._task(node, len(orders)) for node, orders in plan.orders.items()}
 
@@ -70,7 +71,9 @@ class Display:
 
     def _ready(self, event: TargetReady) -> None:
         for warning in event.warnings:
-            self.note(f"{event.node}: {event.target}: {warning}")
+            if (event.node, warning) not in self._said:  # several targets often share one reason
+                self._said.add((event.node, warning))
+                self.note(f"{event.node}: {event.target}: {warning}")
         limit = event.boots
         if limit is not None and self._drop(event.node, lambda o: o.target == event.target and o.index >= limit):
             self.note(f"{event.node}: {event.target}: {limit} boots of each kind, because the processor is emulated")

@@ -74,8 +74,7 @@ get() { # ARCH
 }
 
 advise() { # ARCH WHY
-    say "none for $1 ($2). Next: download the package that" \
-        "https://packages.debian.org/stable/linux-image-cloud-$debian depends on;" \
+    say "none for $1 ($2). Next: download from Debian the package that linux-image-cloud-$debian depends on;" \
         "then coldstart images build --kernel FILE"
 }
 

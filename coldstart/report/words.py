@@ -133,11 +133,18 @@ def comparison(entry: Entry) -> str:
         return f"{place}{a} takes {figure} the time of {b}, {basis}"
     if entry["verdict"] == "faster":
         return f"{place}{a} takes {entry['reduction_percent']:.1f} % less time than {b}: {figure}, {basis}"
+    if _too_few(entry):
+        return f"{place}{a} to {b}: {figure}, too few boots for a verdict, {basis}"
     return f"{place}no difference shown between {a} and {b}: {figure}, {basis}"
 
 
 def warning(entry: Entry) -> str:
     return f"{entry['text']}. {entry['advice'][:1].upper()}{entry['advice'][1:]}."
+
+
+def _too_few(entry: Entry) -> bool:
+    """Whether more boots might well show what these leave open: no interval yet, or one that does not hold 1."""
+    return entry["ci95"] is None or not entry["ci95"][0] <= 1 <= entry["ci95"][1]
 
 
 def _bounds(ci95: tuple[float, float] | None) -> str:

@@ -1,4 +1,5 @@
-"""Builds the reference workload: for each architecture a static Linux program, and an image that holds nothing else.
+"""Builds the reference workload: for each architecture a static Linux program, an image that holds nothing else, and a
+unikernel that answers the same.
 
 `python -m coldstart.workloads.build [--out DIR] [--update]`
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import struct
 import subprocess
 import sys
 import tempfile
@@ -20,37 +22,28 @@ from pathlib import Path
 
 from coldstart import archive
 from coldstart.errors import ImageError
+from coldstart.workloads import programs
+from coldstart.workloads.programs import PROGRAMS, Program
 
 COMPILER = "0.17.1"  # of the package ziglang, as pinned in pyproject.toml; another one may give other bytes
-HELLO = Path(__file__).resolve().parent / "hello"
+WORKLOADS = Path(__file__).resolve().parent
+HELLO = WORKLOADS / "hello"
 BUILT = HELLO / "built"
 SUMS = HELLO / "SHA256SUMS"
 STAMP = "stamp"
 
 ARCHITECTURES = ("x86_64", "aarch64")
-# What is compiled, from which sources: the handler, and what starts it in a virtual machine (linuxvm.py).
-PROGRAMS = {
-    "hello": (HELLO, ("http.c", "linux.c")),
-    "hello-vm-init": (HELLO.parent / "vm", ("init.c",)),
-}
 PORT = 8080
 NOBODY = "65534"
-
-# The oldest machines of each architecture: a Raspberry Pi 3, any 64-bit PC. Never the machine that compiles.
-CPU = {"x86_64": "x86_64", "aarch64": "generic"}
-FLAGS = (
-    *("-std=gnu11", "-Os", "-Wall", "-Wextra", "-Wconversion", "-Werror"),
-    *("-ffreestanding", "-fno-builtin", "-fno-stack-protector", "-fno-sanitize=all", "-nostdlib"),
-    *("-static", "-fno-pic", "-fno-pie", "-Wl,--gc-sections", "-Wl,-z,noexecstack"),
-    # Nothing that only a debugger would read, or that depends on where it was compiled.
-    *("-g0", "-s", "-Wl,--build-id=none", "-fno-ident", "-fno-unwind-tables", "-fno-asynchronous-unwind-tables"),
-)
 
 
 def names() -> list[str]:
     """The files a build makes."""
-    programs = [f"{program}.{arch}" for program in PROGRAMS for arch in ARCHITECTURES]
-    return [*programs, *(f"hello.{arch}.docker.tar" for arch in ARCHITECTURES)]
+    return [name for program in PROGRAMS for arch in ARCHITECTURES for name in _names(program, arch)]
+
+
+def _names(program: Program, arch: str) -> list[str]:
+    return [f"{program.name}.{arch}{kind}" for kind in ("", ".docker.tar")[: 1 + program.container]]
 
 
 def build(out: Path, *, update: bool = False) -> list[Path]:
@@ -89,8 +82,8 @@ def is_right(path: Path) -> bool:
 
 def _key() -> str:
     """What the files are made from."""
-    sources = [path for folder, _ in PROGRAMS.values() for path in sorted(folder.glob("*.[ch]"))]
-    inputs = [*sources, Path(__file__), Path(archive.__file__)]
+    sources = sorted(path for kind in ("[chS]", "ld") for path in WORKLOADS.glob(f"*/*.{kind}"))
+    inputs = [*sources, *(Path(each) for each in (__file__, programs.__file__, archive.__file__))]
     lines = [f"{path.name} {_sha256(path.read_bytes())}" for path in inputs]
     return _sha256("\n".join([COMPILER, *lines]).encode())
 
@@ -107,10 +100,11 @@ def _make() -> dict[str, bytes]:
     _check_compiler()
     files = {}
     with tempfile.TemporaryDirectory(prefix="coldstart-build-") as scratch:
-        for arch in ARCHITECTURES:
-            for program in PROGRAMS:
-                files[f"{program}.{arch}"] = _compile(program, arch, Path(scratch))
-            files[f"hello.{arch}.docker.tar"] = archive.pack(_container(arch, files[f"hello.{arch}"]))
+        for program in PROGRAMS:
+            for arch in ARCHITECTURES:
+                name, *image = _names(program, arch)
+                files[name] = _compile(program, arch, Path(scratch))
+                files.update({each: archive.pack(_container(program, arch, files[name])) for each in image})
     return files
 
 
@@ -124,30 +118,42 @@ def _check_compiler() -> None:
         raise ImageError(f"the workload is built with ziglang {COMPILER}, here is {found}", hint=hint)
 
 
-def _compile(name: str, arch: str, scratch: Path) -> bytes:
-    folder, sources = PROGRAMS[name]
-    program = scratch / f"{name}.{arch}"
-    target = ("-target", f"{arch}-linux-none", f"-mcpu={CPU[arch]}")
-    # Named relative to their folder: the compiler is never told where that is.
-    argv = [sys.executable, "-m", "ziglang", "cc", *target, *FLAGS, *sources, "-o", str(program)]
+def _compile(program: Program, arch: str, scratch: Path) -> bytes:
+    out = scratch / f"{program.name}.{arch}"
+    # Sources are named relative to their folder: the compiler is never told where that is.
+    argv = [sys.executable, "-m", "ziglang", "cc", *program.arguments(arch), "-o", str(out)]
     caches = {"ZIG_GLOBAL_CACHE_DIR": str(scratch / "global"), "ZIG_LOCAL_CACHE_DIR": str(scratch / "local")}
     done = subprocess.run(
-        argv, cwd=folder, env={**os.environ, **caches}, stdin=subprocess.DEVNULL, capture_output=True, text=True
+        argv, cwd=WORKLOADS, env={**os.environ, **caches}, stdin=subprocess.DEVNULL, capture_output=True, text=True
     )
     if done.returncode:
-        raise ImageError(f"{name}.{arch} does not compile:\n{done.stderr.rstrip()}", hint=f"correct it in {folder}")
-    return program.read_bytes()
+        raise ImageError(f"{out.name} does not compile:\n{done.stderr.rstrip()}", hint=f"correct it in {WORKLOADS}")
+    return _flat(out.read_bytes()) if arch in program.flat else out.read_bytes()
 
 
-def _container(arch: str, program: bytes) -> archive.ContainerImage:
+def _flat(elf: bytes) -> bytes:
+    """Its segments as they lie in memory, from the lowest address on; what is zero at the end is left out."""
+    at, size, count = struct.unpack_from("<32xQ14xHH", elf)
+    headers = [struct.unpack_from("<I4xQ8xQQ", elf, at + size * index) for index in range(count)]
+    loads = [
+        (address, elf[offset : offset + length]) for kind, offset, address, length in headers if kind == 1 and length
+    ]
+    begin = min(address for address, _ in loads)
+    memory = bytearray(max(address + len(data) for address, data in loads) - begin)
+    for address, data in loads:
+        memory[address - begin : address - begin + len(data)] = data
+    return bytes(memory)
+
+
+def _container(program: Program, arch: str, file: bytes) -> archive.ContainerImage:
     return archive.ContainerImage(
-        repository="coldstart.local/hello",
+        repository=f"coldstart.local/{program.name}",
         architecture=arch,
-        files=(archive.File("hello", program, 0o755),),
-        command=("/hello",),
+        files=(archive.File(program.name, file, 0o755),),
+        command=(f"/{program.name}",),
         ports=(PORT,),
         user=NOBODY,
-        labels={"coldstart.image": "hello"},
+        labels={"coldstart.image": program.name},
     )
 
 

@@ -65,8 +65,9 @@ def _part(path: Path, stem: str) -> Iterator[Files]:
     except KeyError as error:
         raise ImageError(f"{path}: no file {error} in its {stem}", hint=_AGAIN) from None
     except _BROKEN as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise ImageError(f"{path}: not a Debian package, or a damaged one: {reason}", hint=_AGAIN) from None
+        if isinstance(error, OSError) and error.strerror:
+            raise ImageError(f"{path}: {error.strerror}", hint="name a file that can be read") from None
+        raise ImageError(f"{path}: not a Debian package, or a damaged one: {error}", hint=_AGAIN) from None
 
 
 _AGAIN = "fetch it again: apt-get download PACKAGE"

@@ -1,8 +1,8 @@
 """The root file system that a Linux kernel unpacks into memory before it runs /init: a cpio archive, format "newc".
 
 The same files give the same bytes, everywhere and always: names sorted, numbered from 1, owner 0, time 0. Not
-compressed: what an initramfs of ours holds is some hundred KiB, which QEMU copies in no time, while the guest would
-unpack them with a processor that may be emulated.
+compressed: ours holds 460 KiB, and the guest pays for their compression. Unpacking them took it 1.2 million
+instructions plain, 11 million from gzip, 80 million from xz (QEMU 7.2 -icount, Linux 6.1, x86_64).
 """
 
 from __future__ import annotations

@@ -77,6 +77,9 @@ class Drivers:
     def check(self) -> None:
         """ImageError if what a virtual machine cannot do without is missing."""
         there = {*self._modules, *self._built_in()}
+        if not there:
+            hint = "Ubuntu's are in linux-modules-RELEASE: dpkg-deb -x both packages into one folder, and give that"
+            raise ImageError(f"{self._where}: no modules of {self.release} in it", hint=hint)
         for name in REQUIRED:
             if name not in there:
                 hint = "give another kernel; the flavours for clouds and servers have it"

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -33,7 +33,8 @@ SOCKET = Path("/var/run/docker.sock")
 BODY = "Serverless Unikernels!\n"
 # ppoll, nanosleep, clock_nanosleep: by the host's numbers, for emulated programs, too.
 SLEEPING = {"x86_64": ("271", "35", "230"), "aarch64": ("73", "101", "115")}
-GET = b"GET / HTTP/1.1\r\nHost: hello\r\n\r\n"
+GET = b"GET / HTTP/1.1\r\nHost: hello\r\nConnection: close\r\n\r\n"
+KEEP = b"GET / HTTP/1.1\r\nHost: hello\r\n\r\n"
 
 
 def wait_until(condition: Callable[[], Any]) -> Any:
@@ -88,12 +89,26 @@ def free_port() -> int:
         return port
 
 
-def reply(arch: str, status: str = "200 OK", body: str = BODY, *, nonce: str = "n1", headers: str = "") -> bytes:
+def reply(
+    arch: str, status: str = "200 OK", body: str = BODY, *, nonce: str = "n1", headers: str = "", kept: bool = False
+) -> bytes:
     """The whole answer, to the byte."""
+    connection = "keep-alive" if kept else "close"
     return (
-        f"HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
-        f"X-Coldstart-Nonce: {nonce}\r\nX-Coldstart-Kind: linux-{arch}\r\n{headers}\r\n{body}"
+        f"HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\n"
+        f"Connection: {connection}\r\nX-Coldstart-Nonce: {nonce}\r\nX-Coldstart-Kind: linux-{arch}\r\n"
+        f"{headers}\r\n{body}"
     ).encode()
+
+
+def exactly(connection: socket.socket, count: int) -> bytes:
+    """So many bytes of what comes, and the connection stays open."""
+    got = b""
+    while len(got) < count:
+        part = connection.recv(count - len(got))
+        assert part, f"closed after {got!r}"
+        got += part
+    return got
 
 
 Start = Callable[..., AbstractContextManager[Hello]]
@@ -143,7 +158,7 @@ def start(built: Path, arch: str) -> Start:
 def test_answers_with_its_nonce(start: Start, arch: str) -> None:
     with start(COLDSTART_NONCE="n1") as hello:
         assert hello.ask(GET) == reply(arch)
-        assert hello.ask(b"GET /?a=b HTTP/1.1\r\n\r\n") == reply(arch)
+        assert hello.ask(b"GET /?a=b HTTP/1.1\r\nConnection: close\r\n\r\n") == reply(arch)
 
 
 def test_defaults(start: Start, arch: str) -> None:
@@ -153,7 +168,8 @@ def test_defaults(start: Start, arch: str) -> None:
 
 def test_other_path(start: Start, arch: str) -> None:
     with start(COLDSTART_NONCE="n1") as hello:
-        assert hello.ask(b"GET /x HTTP/1.1\r\n\r\n") == reply(arch, "404 Not Found", "not found\n")
+        request = b"GET /x HTTP/1.1\r\nConnection: close\r\n\r\n"
+        assert hello.ask(request) == reply(arch, "404 Not Found", "not found\n")
 
 
 @pytest.mark.parametrize("body_bytes", [0, 300_000])
@@ -174,7 +190,7 @@ def test_too_large(start: Start, arch: str, size: int) -> None:
 
 def test_largest_request(start: Start, arch: str) -> None:
     with start(COLDSTART_NONCE="n1") as hello:
-        assert hello.ask(b"GET / HTTP/1.1\r\nX: ".ljust(2044, b"x") + b"\r\n\r\n") == reply(arch)
+        assert hello.ask(b"GET / HTTP/1.0\r\nX: ".ljust(2044, b"x") + b"\r\n\r\n") == reply(arch)
 
 
 def test_request_in_segments_of_one_byte(start: Start, arch: str) -> None:
@@ -192,14 +208,102 @@ def test_nonce_cannot_break_the_header(start: Start, arch: str, nonce: str) -> N
         assert hello.ask(GET) == reply(arch, nonce=clean)
 
 
+# --- many requests, one connection ---
+
+
+@pytest.mark.parametrize(
+    ("head", "kept"),
+    [
+        (b"HTTP/1.1", True),
+        (b"HTTP/1.1\r\nHost: x", True),
+        (b"HTTP/1.1\r\ncOnNeCtIoN: Close", False),
+        (b"HTTP/1.1\r\nConnection: TE, close", False),
+        (b"HTTP/1.1\r\nX-Connection: close", True),
+        (b"HTTP/1.0", False),
+        (b"HTTP/1.0\r\nConnection: Keep-Alive", True),
+        (b"HTTP/1.0\r\nConnection: keep-alive, close", False),
+        (b"HTTP/1.1\r\nContent-Length: 0", True),
+        (b"HTTP/1.1\r\ncontent-length: 20", False),
+        (b"HTTP/1.1\r\nContent-Length: 000x", False),
+        (b"HTTP/1.1\r\nTransfer-Encoding: chunked", False),
+    ],
+)
+def test_who_closes(start: Start, arch: str, head: bytes, kept: bool) -> None:
+    """What stays open answers once more; what does not has said so."""
+    with start(COLDSTART_NONCE="n1") as hello, hello.connect() as connection:
+        connection.sendall(b"GET / " + head + b"\r\n\r\n")
+        right = reply(arch, kept=kept)
+        assert exactly(connection, len(right)) == right
+        if kept:
+            connection.sendall(GET)
+            assert everything(connection) == reply(arch)
+        else:
+            assert everything(connection) == b""
+
+
+def test_pipelined_requests(start: Start, arch: str) -> None:
+    """More of them than the program can hold, in one go; and what was not asked for is not kept open."""
+    with start(COLDSTART_NONCE="n1") as hello, hello.connect() as connection:
+        connection.sendall(KEEP * 500 + b"GET /x HTTP/1.1\r\n\r\n\r\n" + GET + KEEP)
+        answers = reply(arch, kept=True) * 500 + reply(arch, "404 Not Found", "not found\n", kept=True) + reply(arch)
+        assert everything(connection) == answers
+
+
+def test_client_that_asks_and_does_not_read(start: Start, arch: str) -> None:
+    """Its answers wait until it does; others are not kept waiting."""
+    count = 100_000
+    with start(COLDSTART_NONCE="n1") as hello, socket.socket() as connection:
+        for buffer in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            connection.setsockopt(socket.SOL_SOCKET, buffer, 1 << 16)
+        connection.connect(("127.0.0.1", hello.port))
+        connection.settimeout(0)
+        todo = memoryview(KEEP * count)
+        while todo and select.select([], [connection], [], 0.3)[1]:
+            todo = todo[connection.send(todo) :]
+        assert todo, "the kernel took it all: nothing was held back"
+        assert hello.ask(GET) == reply(arch)
+        missing = count * len(reply(arch, kept=True))
+        while missing:
+            readable, writable, _ = select.select([connection], [connection] if todo else [], [], PATIENCE_SECONDS)
+            assert readable or writable, f"{missing} bytes never came"
+            if writable:
+                todo = todo[connection.send(todo) :]
+            if readable:
+                missing -= len(connection.recv(1 << 20))
+
+
+def test_half_closed(start: Start, arch: str) -> None:
+    """Whoever has said all still gets the answers to it."""
+    with start(COLDSTART_NONCE="n1") as hello, hello.connect() as connection:
+        connection.sendall(KEEP * 2)
+        connection.shutdown(socket.SHUT_WR)
+        assert everything(connection) == reply(arch, kept=True) * 2
+
+
 # --- who cannot disturb it ---
 
 
-def test_silent_client_holds_up_nobody_for_long(start: Start, arch: str) -> None:
-    with start(COLDSTART_NONCE="n1") as hello, hello.connect():
+def test_silent_clients_hold_up_nobody(start: Start, arch: str) -> None:
+    with start(COLDSTART_NONCE="n1") as hello, ExitStack() as stack:
+        silent = [stack.enter_context(hello.connect()) for _ in range(20)]
+        silent[7].sendall(KEEP[:5])
         begin = time.monotonic()
         assert hello.ask(GET) == reply(arch)
-        assert time.monotonic() - begin < 1.5
+        assert time.monotonic() - begin < 0.5
+        silent[7].sendall(KEEP[5:])
+        assert exactly(silent[7], len(reply(arch, kept=True))) == reply(arch, kept=True)
+
+
+def test_the_longest_silent_one_makes_room(start: Start, arch: str) -> None:
+    """There is room for 64: the 65th takes the place of the one that was not heard of for longest."""
+    with start(COLDSTART_NONCE="n1") as hello, ExitStack() as stack:
+        clients = [stack.enter_context(hello.connect()) for _ in range(64)]
+        for client in (clients[0], clients[63]):
+            client.sendall(KEEP)
+            assert exactly(client, len(reply(arch, kept=True))) == reply(arch, kept=True)
+        assert hello.ask(GET) == reply(arch)
+        assert everything(clients[1]) == b""
+        assert select.select([clients[0], *clients[2:]], [], [], 0)[0] == []
 
 
 def test_clients_that_leave_early(start: Start, arch: str) -> None:
@@ -227,6 +331,13 @@ def test_interruption(start: Start, arch: str, begun: bytes) -> None:
 
 
 # --- how it ends ---
+
+
+def test_quit(start: Start, arch: str) -> None:
+    """The answer arrives, whatever else is open, and then it ends."""
+    with start(COLDSTART_NONCE="n1") as hello, hello.connect():
+        assert hello.ask(b"GET /quit HTTP/1.1\r\n\r\n") == reply(arch, body="good bye!\n")
+        assert hello.process.wait(PATIENCE_SECONDS) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

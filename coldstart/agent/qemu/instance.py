@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from coldstart.agent import ports
 
 KEPT_BYTES = 1 << 20
+MESSAGE_CHARACTERS = 300
 ADDRESS = "127.0.0.1"
 _BLOCK = 1 << 16
 
@@ -88,16 +89,17 @@ class Qemu:
         return self._code
 
     def output(self) -> str:
-        """The guest's console, then what QEMU itself has said."""
-        size = os.fstat(self._said).st_size
-        said = os.pread(self._said, KEPT_BYTES, max(0, size - KEPT_BYTES)).decode("utf-8", "replace")
-        return self._console.text() + said
+        """The guest's console; what QEMU itself has to say is in `epitaph`."""
+        return self._console.text()
 
     def epitaph(self) -> str:
-        """What its exit code means, in words."""
+        """What its exit code means, in words: QEMU's own, if it had something to say."""
         if self.exit_code() in self._in_order:
             return "as this image does when it ends in order"
-        return "the guest switched off or was reset" if self.exit_code() == 0 else ""
+        if self.exit_code() == 0:
+            return "the guest switched off or was reset"
+        said = os.pread(self._said, KEPT_BYTES, 0).decode("utf-8", "replace").strip()
+        return said.partition("\n")[0][:MESSAGE_CHARACTERS]
 
     def remains(self) -> list[str]:
         return [] if not self._port or ports.usable(ADDRESS, self._port) else [f"port {self._port}"]

@@ -5,13 +5,14 @@
 
 enum {
     HTTP_MAX_REQUEST = 2048,
-    HTTP_MAX_REPLY = 512, /* the longest answer, with the longest nonce, has 260 bytes */
+    HTTP_MAX_REPLY = 512, /* the longest answer, with the longest nonce, has 280 bytes */
     HTTP_MAX_NONCE = 64,
 };
 
-/* HTTP_REFUSED: there is an answer, but more of the request may be under way. Whoever closes now may send a reset that
- * takes the answer with it: send, then read until the peer closes. */
-enum http_result { HTTP_INCOMPLETE, HTTP_ANSWERED, HTTP_REFUSED };
+/* HTTP_KEEP: the connection stays open for the next request. HTTP_CLOSE: the answer is the last thing to be sent, but
+ * the peer may still be sending; whoever closes at once may send a reset that takes the answer with it: send, then read
+ * until the peer closes. HTTP_QUIT: like HTTP_CLOSE, and once the peer has the answer the wrap ends. */
+enum http_result { HTTP_INCOMPLETE, HTTP_KEEP, HTTP_CLOSE, HTTP_QUIT };
 
 /* kind: which wrap this is (`linux`, `unikernel`); at most 16 characters. */
 struct http_self {
@@ -19,7 +20,9 @@ struct http_self {
     char nonce[HTTP_MAX_NONCE + 1];
 };
 
+/* consumed: how many bytes the request had; what follows them is the next one. */
 struct http_reply {
+    unsigned consumed;
     unsigned length;
     char bytes[HTTP_MAX_REPLY];
 };
@@ -27,7 +30,8 @@ struct http_reply {
 /* Copies what may stand in a header: printable ASCII, at most HTTP_MAX_NONCE of it. */
 void http_set_nonce(struct http_self *self, const char *nonce);
 
-/* Looks at all bytes received so far; call it again with more of them while it says HTTP_INCOMPLETE. */
+/* Looks at all bytes received and not yet consumed; call it again with more of them while it says HTTP_INCOMPLETE, which
+ * it never does once there are HTTP_MAX_REQUEST. */
 enum http_result http_answer(const struct http_self *self, const char *request, unsigned length,
                              struct http_reply *reply);
 

@@ -1,136 +1,21 @@
 /* The handler as a Linux program without libc: started bare it is the floor that every wrap is compared with, in an
  * image FROM scratch it is the container. Raw system calls, because a C library's start-up would be measured with it.
  *
- * One connection at a time: an answer takes microseconds, and a client that sends nothing is given up after a second.
+ * Many connections at once, in a table of fixed size: who is silent holds up nobody, and makes room when it is needed.
  *
  * Environment: COLDSTART_NONCE, COLDSTART_PORT, COLDSTART_FAULT (see `parse_fault`). Nothing is read from argv, so that
  * every runtime passes the nonce the same way. */
 #include "http.h"
+#include "syscalls.h"
 
 enum {
     DEFAULT_PORT = 8080,
     BACKLOG = 128,
+    MAX_CONNECTIONS = 64,
     NO_NUMBER = -1,
     EXIT_USAGE = 2,
     EXIT_NO_SOCKET = 98, /* EADDRINUSE, by far the most likely reason */
 };
-
-/* From the kernel's headers, which a build without libc does not have. */
-enum { AF_INET = 2, SOCK_STREAM = 1, SOL_SOCKET = 1, SO_REUSEADDR = 2, SO_RCVTIMEO = 20, SHUT_WR = 1 };
-enum { SIGINT = 2, SIGPIPE = 13, SIGTERM = 15, SA_RESTORER = 0x04000000, EINTR = 4, STDOUT = 1, STDERR = 2 };
-
-struct timespec {
-    long seconds;
-    long nanoseconds;
-};
-
-struct timeval {
-    long seconds;
-    long microseconds;
-};
-
-struct sigaction {
-    void (*handler)(int);
-    unsigned long flags;
-    void (*restorer)(void);
-    unsigned long mask;
-};
-
-struct sockaddr_in {
-    unsigned short family;
-    unsigned char port[2]; /* network order, whatever the machine's */
-    unsigned char address[4];
-    unsigned char zero[8];
-};
-
-#if defined(__x86_64__)
-
-enum {
-    SYS_READ = 0,
-    SYS_WRITE = 1,
-    SYS_CLOSE = 3,
-    SYS_SIGACTION = 13,
-    SYS_NANOSLEEP = 35,
-    SYS_SOCKET = 41,
-    SYS_ACCEPT = 43,
-    SYS_SHUTDOWN = 48,
-    SYS_BIND = 49,
-    SYS_LISTEN = 50,
-    SYS_SETSOCKOPT = 54,
-    SYS_EXIT_GROUP = 231,
-    SYS_PPOLL = 271,
-};
-
-__asm__(".globl _start\n"
-        "_start:\n"
-        "    xor %ebp, %ebp\n"
-        "    mov %rsp, %rdi\n"
-        "    and $-16, %rsp\n"
-        "    call run\n");
-
-static long call_once(long number, long a, long b, long c, long d, long e)
-{
-    register long r10 __asm__("r10") = d;
-    register long r8 __asm__("r8") = e;
-    long result;
-
-    __asm__ volatile("syscall"
-                     : "=a"(result)
-                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8)
-                     : "rcx", "r11", "memory");
-    return result;
-}
-
-#elif defined(__aarch64__)
-
-enum {
-    SYS_CLOSE = 57,
-    SYS_READ = 63,
-    SYS_WRITE = 64,
-    SYS_PPOLL = 73,
-    SYS_EXIT_GROUP = 94,
-    SYS_NANOSLEEP = 101,
-    SYS_SIGACTION = 134,
-    SYS_SOCKET = 198,
-    SYS_BIND = 200,
-    SYS_LISTEN = 201,
-    SYS_ACCEPT = 202,
-    SYS_SETSOCKOPT = 208,
-    SYS_SHUTDOWN = 210,
-};
-
-__asm__(".globl _start\n"
-        "_start:\n"
-        "    mov x29, xzr\n"
-        "    mov x30, xzr\n"
-        "    mov x0, sp\n"
-        "    bl run\n");
-
-static long call_once(long number, long a, long b, long c, long d, long e)
-{
-    register long x8 __asm__("x8") = number;
-    register long x0 __asm__("x0") = a;
-    register long x1 __asm__("x1") = b;
-    register long x2 __asm__("x2") = c;
-    register long x3 __asm__("x3") = d;
-    register long x4 __asm__("x4") = e;
-
-    __asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4) : "memory");
-    return x0;
-}
-
-#endif
-
-/* A debugger, a freezer or a stop signal interrupts calls that wait; nothing here wants to know. */
-static long call(long number, long a, long b, long c, long d, long e)
-{
-    long result;
-
-    do
-        result = call_once(number, a, b, c, d, e);
-    while (result == -EINTR);
-    return result;
-}
 
 static void quit(int code)
 {
@@ -282,52 +167,184 @@ static long listen_on(long port)
     return error;
 }
 
-/* Reads and forgets, until the peer closes or is silent for longer than the socket's timeout. */
-static void drain(long connection)
-{
-    static char rest[HTTP_MAX_REQUEST];
+/* DRAINING: nothing more to say; what still comes is read and forgotten until the peer closes. QUITTING: once the answer
+ * is out, the program ends. */
+enum state { FREE, ASKING, ANSWERING, CLOSING, QUITTING, DRAINING };
 
-    while (call(SYS_READ, connection, (long)rest, sizeof rest, 0, 0) > 0)
-        ;
+struct connection {
+    enum state state;
+    long file;
+    unsigned long heard; /* when, counted in events */
+    unsigned held;       /* of request */
+    unsigned sent;       /* of reply */
+    char request[HTTP_MAX_REQUEST];
+    struct http_reply reply;
+};
+
+struct server {
+    long epoll;
+    long listener;
+    unsigned long events;
+    int mute;
+    struct http_self self;
+    struct connection connections[MAX_CONNECTIONS];
+};
+
+static void watch(struct server *server, long operation, long file, unsigned events, unsigned long index)
+{
+    struct epoll_event event = {events, index};
+
+    call(SYS_EPOLL_CTL, server->epoll, operation, file, (long)&event, 0);
 }
 
-static void converse(long connection, const struct http_self *self)
+static void drop(struct connection *connection)
 {
-    static char request[HTTP_MAX_REQUEST];
-    static struct http_reply reply;
-    enum http_result result = HTTP_INCOMPLETE;
-    unsigned length = 0;
+    call(SYS_CLOSE, connection->file, 0, 0, 0, 0);
+    connection->state = FREE;
+}
 
-    while (result == HTTP_INCOMPLETE) {
-        long got = call(SYS_READ, connection, (long)(request + length), (long)(sizeof request - length), 0, 0);
+/* A free one; if there is none, that of the peer who has been silent for longest. */
+static struct connection *make_room(struct server *server)
+{
+    struct connection *oldest = server->connections;
 
-        if (got <= 0)
-            return;
-        length += (unsigned)got;
-        result = http_answer(self, request, length, &reply);
+    for (int i = 0; i < MAX_CONNECTIONS; i++) {
+        struct connection *connection = &server->connections[i];
+
+        if (connection->state == FREE)
+            return connection;
+        if (connection->heard < oldest->heard)
+            oldest = connection;
     }
-    call(SYS_WRITE, connection, (long)reply.bytes, reply.length, 0, 0); /* a fresh socket's buffer takes it whole */
-    call(SYS_SHUTDOWN, connection, SHUT_WR, 0, 0, 0);
-    if (result == HTTP_REFUSED)
-        drain(connection);
+    drop(oldest);
+    return oldest;
 }
 
-static void serve(long listener, const struct http_self *self, int mute)
+static void accept(struct server *server)
 {
-    struct timeval patience = {1, 0};
+    long file = call(SYS_ACCEPT4, server->listener, 0, 0, SOCK_NONBLOCK, 0);
+    struct connection *connection;
 
+    if (file < 0)
+        return; /* the client has gone again */
+    connection = make_room(server);
+    connection->state = server->mute ? DRAINING : ASKING;
+    connection->file = file;
+    connection->heard = server->events;
+    connection->held = 0;
+    watch(server, EPOLL_CTL_ADD, file, EPOLLIN, (unsigned long)(connection - server->connections));
+}
+
+/* The peer has the answer, or a second has passed: in a container the network goes with the last process. */
+static void quit_when_heard(struct connection *connection)
+{
+    struct linger patience = {1, 1};
+
+    call(SYS_SETSOCKOPT, connection->file, SOL_SOCKET, SO_LINGER, (long)&patience, sizeof patience);
+    call(SYS_CLOSE, connection->file, 0, 0, 0, 0);
+    quit(0);
+}
+
+/* The next request; 0 while there is none. */
+static int take_request(struct server *server, struct connection *connection)
+{
+    static const enum state next[] = {ASKING, ANSWERING, CLOSING, QUITTING}; /* by enum http_result */
+    struct http_reply *reply = &connection->reply;
+
+    connection->state = next[http_answer(&server->self, connection->request, connection->held, reply)];
+    if (connection->state == ASKING)
+        return 0;
+    connection->sent = 0;
+    connection->held -= reply->consumed;
+    for (unsigned i = 0; i < connection->held; i++)
+        connection->request[i] = connection->request[reply->consumed + i];
+    return 1;
+}
+
+/* 1 once the answer is out; 0 while the peer takes no more of it, or if it has gone. */
+static int send_reply(struct server *server, struct connection *connection)
+{
+    struct http_reply *reply = &connection->reply;
+    unsigned long index = (unsigned long)(connection - server->connections);
+    long rest = (long)(reply->length - connection->sent);
+    long count = call(SYS_WRITE, connection->file, (long)(reply->bytes + connection->sent), rest, 0, 0);
+
+    if (count == rest)
+        return 1;
+    if (count < 0 && count != -EAGAIN) {
+        drop(connection);
+        return 0;
+    }
+    connection->sent += count > 0 ? (unsigned)count : 0;
+    watch(server, EPOLL_CTL_MOD, connection->file, EPOLLOUT, index);
+    return 0;
+}
+
+static void after_reply(struct connection *connection)
+{
+    if (connection->state == ANSWERING) {
+        connection->state = ASKING;
+        return;
+    }
+    call(SYS_SHUTDOWN, connection->file, SHUT_WR, 0, 0, 0);
+    if (connection->state == QUITTING)
+        quit_when_heard(connection);
+    connection->state = DRAINING;
+}
+
+/* All requests that are here, each after the answer to the one before. */
+static void converse(struct server *server, struct connection *connection)
+{
+    do {
+        if (connection->state == ASKING && !take_request(server, connection))
+            return;
+        if (!send_reply(server, connection))
+            return;
+        after_reply(connection);
+    } while (connection->state == ASKING);
+}
+
+static void hear(struct server *server, struct connection *connection)
+{
+    unsigned held = connection->state == DRAINING ? 0 : connection->held;
+    long room = (long)(HTTP_MAX_REQUEST - held);
+    long got = call(SYS_READ, connection->file, (long)(connection->request + held), room, 0, 0);
+
+    if (got <= 0) {
+        drop(connection);
+    } else if (connection->state == ASKING) {
+        connection->held += (unsigned)got;
+        converse(server, connection);
+    }
+}
+
+static void resume(struct server *server, struct connection *connection)
+{
+    watch(server, EPOLL_CTL_MOD, connection->file, EPOLLIN, (unsigned long)(connection - server->connections));
+    converse(server, connection);
+}
+
+static void serve(struct server *server)
+{
+    server->epoll = call(SYS_EPOLL_CREATE1, 0, 0, 0, 0, 0);
+    watch(server, EPOLL_CTL_ADD, server->listener, EPOLLIN, MAX_CONNECTIONS);
     for (;;) {
-        long connection = call(SYS_ACCEPT, listener, 0, 0, 0, 0);
+        struct epoll_event event;
+        struct connection *connection;
 
-        if (connection < 0)
-            continue; /* the client has gone again */
-        if (mute) {
-            drain(connection); /* without a timeout; whoever comes meanwhile is accepted by the kernel, and waits */
-        } else {
-            call(SYS_SETSOCKOPT, connection, SOL_SOCKET, SO_RCVTIMEO, (long)&patience, sizeof patience);
-            converse(connection, self);
+        if (call(SYS_EPOLL_PWAIT, server->epoll, (long)&event, 1, -1, 0) != 1)
+            continue;
+        server->events++;
+        if (event.data == MAX_CONNECTIONS) {
+            accept(server);
+            continue;
         }
-        call(SYS_CLOSE, connection, 0, 0, 0, 0);
+        connection = &server->connections[event.data];
+        connection->heard = server->events;
+        if (connection->state == ASKING || connection->state == DRAINING)
+            hear(server, connection);
+        else
+            resume(server, connection);
     }
 }
 
@@ -338,9 +355,8 @@ void run(const long *stack)
     const char *port = variable(environment, "COLDSTART_PORT=", "");
     const char *fault = variable(environment, "COLDSTART_FAULT=", "none");
     long number = *port ? parse_number(port) : DEFAULT_PORT;
-    struct http_self self;
+    static struct server server;
     struct plan plan;
-    long listener;
 
     handle(SIGTERM, on_signal); /* as PID 1 nothing but its own handler would end it */
     handle(SIGINT, on_signal);
@@ -355,9 +371,10 @@ void run(const long *stack)
         sleep_forever();
     if (plan.fault == DELAY)
         sleep_ms(plan.number);
-    self.kind = "linux";
-    http_set_nonce(&self, plan.fault == STALE ? "stale" : variable(environment, "COLDSTART_NONCE=", "none"));
-    listener = listen_on(number);
+    server.mute = plan.fault == MUTE;
+    server.self.kind = "linux";
+    http_set_nonce(&server.self, plan.fault == STALE ? "stale" : variable(environment, "COLDSTART_NONCE=", "none"));
+    server.listener = listen_on(number);
     say(STDOUT, "COLDSTART ready\n");
-    serve(listener, &self, plan.fault == MUTE);
+    serve(&server);
 }

@@ -4,9 +4,12 @@
  *
  * Environment, which is what the kernel does not know of its own command line: COLDSTART_IP=ADDRESS/PREFIX,
  * COLDSTART_GATEWAY=ADDRESS (optional), COLDSTART_FAULT=panic|reboot|poweroff (others are the handler's). All of it is
- * handed on. On the console: `COLDSTART boot` as the first act; `COLDSTART failed WHY` before it powers off. */
+ * handed on. On the console: `COLDSTART boot` as the first act; `COLDSTART failed WHY` before it powers off. Started as
+ * anything but PID 1 it refuses: it would switch off the machine of whoever tried it. */
 
-enum { OUTPUT = 1, O_RDONLY = 0, AF_INET = 2, SOCK_DGRAM = 2, EEXIST = 17, ADDRESS_BITS = 32 };
+#include "../hello/syscalls.h"
+
+enum { O_RDONLY = 0, SOCK_DGRAM = 2, EEXIST = 17, EXIT_USAGE = 2, ADDRESS_BITS = 32 };
 enum { SIOCADDRT = 0x890b, SIOCSIFFLAGS = 0x8914, SIOCSIFADDR = 0x8916, SIOCSIFNETMASK = 0x891c };
 enum { IFF_UP = 1, RTF_UP = 1, RTF_GATEWAY = 2, ORDER_BYTES = 8192 };
 
@@ -15,18 +18,11 @@ enum { IFF_UP = 1, RTF_UP = 1, RTF_GATEWAY = 2, ORDER_BYTES = 8192 };
 #define REBOOT_RESTART 0x01234567U
 #define REBOOT_POWER_OFF 0x4321fedcU
 
-struct address {
-    unsigned short family;
-    unsigned short port;
-    unsigned char bytes[4];
-    unsigned char zero[8];
-};
-
 /* struct ifreq: a name, and one of several things. */
 struct request {
     char name[16];
     union {
-        struct address address;
+        struct sockaddr_in address;
         short flags;
         char room[24];
     } value;
@@ -35,7 +31,7 @@ struct request {
 /* struct rtentry */
 struct route {
     unsigned long pad1;
-    struct address destination, gateway, mask;
+    struct sockaddr_in destination, gateway, mask;
     unsigned short flags;
     short pad2;
     unsigned long pad3;
@@ -49,70 +45,24 @@ struct route {
 #if defined(__x86_64__)
 
 enum {
-    SYS_READ = 0,
-    SYS_WRITE = 1,
-    SYS_OPEN_AT = 257,
-    SYS_CLOSE = 3,
     SYS_IOCTL = 16,
-    SYS_SOCKET = 41,
+    SYS_GETPID = 39,
     SYS_EXECVE = 59,
     SYS_REBOOT = 169,
-    SYS_EXIT_GROUP = 231,
+    SYS_OPENAT = 257,
     SYS_FINIT_MODULE = 313,
 };
-
-__asm__(".globl _start\n"
-        "_start:\n"
-        "    xor %ebp, %ebp\n"
-        "    mov %rsp, %rdi\n"
-        "    and $-16, %rsp\n"
-        "    call run\n");
-
-static long call(long number, long a, long b, long c, long d)
-{
-    register long r10 __asm__("r10") = d;
-    long result;
-
-    __asm__ volatile("syscall"
-                     : "=a"(result)
-                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10)
-                     : "rcx", "r11", "memory");
-    return result;
-}
 
 #elif defined(__aarch64__)
 
 enum {
     SYS_IOCTL = 29,
-    SYS_OPEN_AT = 56,
-    SYS_CLOSE = 57,
-    SYS_READ = 63,
-    SYS_WRITE = 64,
-    SYS_EXIT_GROUP = 94,
+    SYS_OPENAT = 56,
     SYS_REBOOT = 142,
-    SYS_SOCKET = 198,
+    SYS_GETPID = 172,
     SYS_EXECVE = 221,
     SYS_FINIT_MODULE = 273,
 };
-
-__asm__(".globl _start\n"
-        "_start:\n"
-        "    mov x29, xzr\n"
-        "    mov x30, xzr\n"
-        "    mov x0, sp\n"
-        "    bl run\n");
-
-static long call(long number, long a, long b, long c, long d)
-{
-    register long x8 __asm__("x8") = number;
-    register long x0 __asm__("x0") = a;
-    register long x1 __asm__("x1") = b;
-    register long x2 __asm__("x2") = c;
-    register long x3 __asm__("x3") = d;
-
-    __asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3) : "memory");
-    return x0;
-}
 
 #endif
 
@@ -134,7 +84,7 @@ static int is_same(const char *one, const char *other)
     return *one == *other;
 }
 
-static void say(const char *text) { call(SYS_WRITE, OUTPUT, (long)text, (long)length_of(text), 0); }
+static void say(const char *text) { call(SYS_WRITE, STDOUT, (long)text, (long)length_of(text), 0, 0); }
 
 static void say_number(long number)
 {
@@ -168,8 +118,16 @@ static const char *variable(const char *const *environment, const char *name)
 
 static void restart(unsigned how)
 {
-    call(SYS_REBOOT, (long)REBOOT_MAGIC1, REBOOT_MAGIC2, how, 0);
-    call(SYS_EXIT_GROUP, 1, 0, 0, 0); /* a machine that cannot be switched off: the kernel's panic ends it */
+    call(SYS_REBOOT, (long)REBOOT_MAGIC1, REBOOT_MAGIC2, how, 0, 0);
+    call(SYS_EXIT_GROUP, 1, 0, 0, 0, 0); /* a machine that cannot be switched off: the kernel's panic ends it */
+}
+
+static void refuse_outside_of_a_machine(void)
+{
+    if (call(SYS_GETPID, 0, 0, 0, 0, 0) == 1)
+        return;
+    say("hello-vm-init: only for PID 1 of a virtual machine\n");
+    call(SYS_EXIT_GROUP, EXIT_USAGE, 0, 0, 0, 0);
 }
 
 /* errno: 0 if the kernel has no part in it. */
@@ -189,7 +147,7 @@ static void fail(const char *what, const char *which, long errno)
 static void break_if_asked(const char *fault)
 {
     if (is_same(fault, "panic"))
-        call(SYS_EXIT_GROUP, 1, 0, 0, 0);
+        call(SYS_EXIT_GROUP, 1, 0, 0, 0, 0);
     if (is_same(fault, "reboot"))
         restart(REBOOT_RESTART);
     if (is_same(fault, "poweroff"))
@@ -198,16 +156,16 @@ static void break_if_asked(const char *fault)
 
 /* --- modules --- */
 
-static long open_file(const char *path) { return call(SYS_OPEN_AT, 0, (long)path, O_RDONLY, 0); }
+static long open_file(const char *path) { return call(SYS_OPENAT, 0, (long)path, O_RDONLY, 0, 0); }
 
 static void load(const char *path)
 {
     long file = open_file(path);
-    long error = file < 0 ? file : call(SYS_FINIT_MODULE, file, (long)"", 0, 0);
+    long error = file < 0 ? file : call(SYS_FINIT_MODULE, file, (long)"", 0, 0, 0);
 
     if (error < 0 && error != -EEXIST)
         fail("module ", path, -error);
-    call(SYS_CLOSE, file, 0, 0, 0);
+    call(SYS_CLOSE, file, 0, 0, 0, 0);
 }
 
 /* One path per line, in the order in which they depend on each other. No file: all is built into the kernel. */
@@ -215,7 +173,7 @@ static void load_modules(void)
 {
     static char order[ORDER_BYTES + 1];
     long file = open_file("/modules/order");
-    long length = file < 0 ? 0 : call(SYS_READ, file, (long)order, ORDER_BYTES, 0);
+    long length = file < 0 ? 0 : call(SYS_READ, file, (long)order, ORDER_BYTES, 0, 0);
     char *line = order;
 
     for (char *c = order; c < order + length; c++) {
@@ -225,7 +183,7 @@ static void load_modules(void)
         load(line);
         line = c + 1;
     }
-    call(SYS_CLOSE, file, 0, 0, 0);
+    call(SYS_CLOSE, file, 0, 0, 0, 0);
 }
 
 /* --- network --- */
@@ -242,25 +200,25 @@ static long take_number(const char **text, long most)
 }
 
 /* Whether *text begins with `a.b.c.d`; *text is moved behind it. */
-static int take_address(const char **text, struct address *address)
+static int take_address(const char **text, struct sockaddr_in *address)
 {
-    *address = (struct address){AF_INET, 0, {0}, {0}};
+    *address = (struct sockaddr_in){AF_INET, {0}, {0}, {0}};
     for (int i = 0; i < 4; i++) {
         long number = take_number(text, 255);
 
         if (number < 0 || (i < 3 && *(*text)++ != '.'))
             return 0;
-        address->bytes[i] = (unsigned char)number;
+        address->address[i] = (unsigned char)number;
     }
     return 1;
 }
 
-static struct address mask_of(long prefix)
+static struct sockaddr_in mask_of(long prefix)
 {
-    struct address mask = {AF_INET, 0, {0}, {0}};
+    struct sockaddr_in mask = {AF_INET, {0}, {0}, {0}};
 
     for (int bit = 0; bit < prefix; bit++)
-        mask.bytes[bit / 8] |= (unsigned char)(0x80 >> bit % 8);
+        mask.address[bit / 8] |= (unsigned char)(0x80 >> bit % 8);
     return mask;
 }
 
@@ -270,7 +228,7 @@ static void configure(long socket, const char *device, long what, struct request
 
     for (unsigned i = 0; device[i]; i++)
         request.name[i] = device[i];
-    error = call(SYS_IOCTL, socket, what, (long)&request, 0);
+    error = call(SYS_IOCTL, socket, what, (long)&request, 0, 0);
     if (error < 0)
         fail("interface ", device, -error);
 }
@@ -288,7 +246,7 @@ static void add_default_route(long socket, const char *text)
 
     if (!take_address(&rest, &route.gateway) || *rest)
         fail("COLDSTART_GATEWAY is not ADDRESS: ", text, 0);
-    error = call(SYS_IOCTL, socket, SIOCADDRT, (long)&route, 0);
+    error = call(SYS_IOCTL, socket, SIOCADDRT, (long)&route, 0, 0);
     if (error < 0)
         fail("route by ", text, -error);
 }
@@ -296,8 +254,8 @@ static void add_default_route(long socket, const char *text)
 static void bring_network_up(const char *ip, const char *gateway)
 {
     const char *rest = ip;
-    long socket = call(SYS_SOCKET, AF_INET, SOCK_DGRAM, 0, 0);
-    struct address address;
+    long socket = call(SYS_SOCKET, AF_INET, SOCK_DGRAM, 0, 0, 0);
+    struct sockaddr_in address;
     long prefix = take_address(&rest, &address) && *rest++ == '/' ? take_number(&rest, ADDRESS_BITS) : -1;
 
     if (prefix < 0 || *rest)
@@ -308,7 +266,7 @@ static void bring_network_up(const char *ip, const char *gateway)
     bring_up(socket, "eth0");
     if (*gateway)
         add_default_route(socket, gateway);
-    call(SYS_CLOSE, socket, 0, 0, 0);
+    call(SYS_CLOSE, socket, 0, 0, 0, 0);
 }
 
 /* The kernel leaves argc, argv, 0, environment, 0 on the stack. */
@@ -317,9 +275,10 @@ void run(const long *stack)
     static const char *const arguments[] = {"/hello", 0};
     const char *const *environment = (const char *const *)(stack + 1 + stack[0] + 1);
 
+    refuse_outside_of_a_machine();
     say("COLDSTART boot\n");
     break_if_asked(variable(environment, "COLDSTART_FAULT="));
     load_modules();
     bring_network_up(variable(environment, "COLDSTART_IP="), variable(environment, "COLDSTART_GATEWAY="));
-    fail("cannot run ", arguments[0], -call(SYS_EXECVE, (long)arguments[0], (long)arguments, (long)environment, 0));
+    fail("cannot run ", arguments[0], -call(SYS_EXECVE, (long)arguments[0], (long)arguments, (long)environment, 0, 0));
 }

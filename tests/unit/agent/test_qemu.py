@@ -264,7 +264,7 @@ def test_without_a_marker_nobody_is_heard() -> None:
 # --- the launcher ---
 
 
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="the other one's turn: tests/live/test_qemu.py")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the other one's turn: tests/live/test_machines.py")
 def test_the_launcher_becomes_its_program(tmp_path: Path) -> None:
     """With its arguments and environment; it says with a code of its own that it could not."""
     path = tmp_path / "launcher"

@@ -131,7 +131,15 @@ PAIR = {
         ({}, "unikernel takes 32.0 % less time than container: 0.680x [0.667, 0.699], n = 15 and 14, p < 0.001"),
         (
             {"verdict": "undecided", "p_adjusted": 0.2, "ratio": 1.0, "ci95": None, "n": [4, 4]},
-            "no difference shown between unikernel and container: 1.00x [no interval], n = 4, p = 0.2",
+            "unikernel to container: 1.00x [no interval], too few boots for a verdict, n = 4, p = 0.2",
+        ),
+        (
+            {"verdict": "undecided", "p_adjusted": 0.07, "ratio": 9.0, "ci95": (8.1, 10.2), "n": [8, 8]},
+            "unikernel to container: 9.00x [8.10, 10.2], too few boots for a verdict, n = 8, p = 0.07",
+        ),
+        (
+            {"verdict": "undecided", "p_adjusted": 0.4, "ratio": 1.01, "ci95": (0.97, 1.06)},
+            "no difference shown between unikernel and container: 1.01x [0.970, 1.06], n = 15 and 14, p = 0.4",
         ),
         (
             {"verdict": "slower", "ratio": 1234.5, "ci95": (1001, 100.4), "caveats": ["accel=tcg against accel=kvm"]},
@@ -143,7 +151,7 @@ PAIR = {
     ],
 )
 def test_the_sentences(changes: dict[str, Any], sentence: str) -> None:
-    """Faster is a reduction, slower a factor, undecided says that no difference was shown."""
+    """Faster is a reduction, slower a factor, undecided says what is lacking."""
     assert words.comparison({**PAIR, **changes}) == "vm1 warm: " + sentence
 
 

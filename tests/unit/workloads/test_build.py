@@ -14,7 +14,7 @@ from coldstart.errors import ImageError
 from coldstart.workloads import build
 
 ROOT = Path(build.__file__).parent.parent.parent
-PROGRAMS = ["hello.x86_64", "hello-vm-init.x86_64", "hello.aarch64", "hello-vm-init.aarch64"]
+PROGRAMS = [f"{program.name}.{arch}" for program in build.PROGRAMS for arch in build.ARCHITECTURES]
 
 
 @pytest.fixture
@@ -22,9 +22,9 @@ def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A stand-in for the compiler, with sums to match; the list is what it was asked for."""
     asked: list[str] = []
 
-    def stand_in(program: str, arch: str, scratch: Path) -> bytes:
-        asked.append(f"{program}.{arch}")
-        return f"{program} for {arch}".encode()
+    def stand_in(program: build.Program, arch: str, scratch: Path) -> bytes:
+        asked.append(f"{program.name}.{arch}")
+        return f"{program.name} for {arch}".encode()
 
     monkeypatch.setattr(build, "_compile", stand_in)
     monkeypatch.setattr(build, "SUMS", tmp_path / "SHA256SUMS")
@@ -45,15 +45,8 @@ def test_files_and_modes(compiled: list[str], tmp_path: Path) -> None:
     """No temporary file is left."""
     build.build(tmp_path / "out")
     modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "out").iterdir()}
-    assert modes == {
-        "hello.x86_64": 0o755,
-        "hello.aarch64": 0o755,
-        "hello-vm-init.x86_64": 0o755,
-        "hello-vm-init.aarch64": 0o755,
-        "hello.x86_64.docker.tar": 0o644,
-        "hello.aarch64.docker.tar": 0o644,
-        build.STAMP: 0o644,
-    }
+    archives = {f"hello.{arch}.docker.tar": 0o644 for arch in build.ARCHITECTURES}
+    assert modes == {**dict.fromkeys(PROGRAMS, 0o755), **archives, build.STAMP: 0o644}
 
 
 @pytest.mark.parametrize("name", [*build.names(), build.STAMP])

@@ -137,7 +137,7 @@ def test_faults_of_a_guest(coldstart: Coldstart) -> None:
 
 def test_too_little_memory(coldstart: Coldstart) -> None:
     """QEMU's own words, or the guest's."""
-    boot = one_boot(coldstart, "arch: x86_64, memory: 1MiB, console: on", code=3)
+    boot = one_boot(coldstart, "arch: x86_64, memory: 1200KiB, console: on", code=3)
     assert boot["outcome"] == "error:exited"
     assert "no-memory" in boot["detail"]
     boot = one_boot(coldstart, "arch: aarch64, memory: 1MiB", code=3)
