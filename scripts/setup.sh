@@ -173,6 +173,8 @@ find_missing() {
     # Not qemu-user-static: five times the size, and it may change how the whole machine runs foreign programs.
     [ "$(uname -m)" = aarch64 ] || has qemu-aarch64-static || has qemu-aarch64 ||
         want qemu-user "runs the aarch64 workload in the tests" "the tests of the aarch64 workload"
+    has qemu-img || want qemu-utils "writes the disks that tests start machines from" "the tests of machines that start from a disk"
+    has busybox || want busybox-static "is what the tests' own Linux guest runs" "the tests of a Linux of one's own"
     has tcpdump || want tcpdump "an independent witness for the benchmarks and tests" "what compares ready with a packet capture"
     has cc || want "gcc libc6-dev" "builds the C program the benchmarks compare with" "the benchmarks' C peer"
 }

@@ -17,8 +17,8 @@ _BEST = {KVM: "host"}  # the processor's own; emulated: all that QEMU knows
 
 @dataclass(frozen=True)
 class Attachment:
-    """How a boot is reached. address, gateway, prefix: as the guest sees them; guest_port: where it listens; host_port:
-    what is forwarded to it, 0 with a tap device."""
+    """How a boot is reached. address, gateway, prefix: as the guest sees them; guest_port: where it listens, 0 if that
+    is not asked; host_port: what is forwarded to it, 0 with a tap device."""
 
     address: str
     gateway: str
@@ -90,8 +90,8 @@ def _boot(machine: Machine, start: Start) -> Iterator[str]:
 def _network(machine: Machine, to: Attachment) -> Iterator[str]:
     if to.host_port:
         # restrict: a guest has no business outside; the forwarded port works all the same.
-        forward = f"hostfwd=tcp:127.0.0.1:{to.host_port}-{to.address}:{to.guest_port}"
-        yield from ("-netdev", f"user,id=net,restrict=on,{forward}")
+        forward = f",hostfwd=tcp:127.0.0.1:{to.host_port}-{to.address}:{to.guest_port}" if to.guest_port else ""
+        yield from ("-netdev", f"user,id=net,restrict=on{forward}")
     else:
         yield from ("-netdev", f"tap,id=net,fd={TAP_FD}")
     yield from ("-device", f"{machine.nic},netdev=net,mac={to.mac}")

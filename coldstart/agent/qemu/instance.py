@@ -40,8 +40,9 @@ class Console:
         return bool(self._marker) and self._marker in self._text
 
     def text(self) -> str:
+        """Lines as everybody else ends them: a terminal's, which a serial port is to Linux, end in \\r\\n."""
         self.read()
-        return self._text.decode("utf-8", "replace")
+        return self._text.decode("utf-8", "replace").replace("\r\n", "\n")
 
     def close(self) -> None:
         os.close(self.fd)

@@ -21,11 +21,11 @@ class Options:
 
     arch: the guest's, empty: the node's. machine, cpu, nic, disk, firmware: as QEMU names them (`-M`, `-cpu`,
     `-device`, `-bios`), empty: a default that goes with the others. net: `tap` (the machine's own address; needs
-    CAP_NET_ADMIN), `user` (QEMU's own stack, a forwarded port), `auto` (tap where it is permitted). console: a serial
-    port that is read; it costs time. marker: the first text on it that is the guest's own and not firmware's, for the
-    mark `guest`. accel: `kvm`, `tcg` (emulation), or `auto` (kvm where it works). exit_codes: QEMU's, of a guest that
-    ended in order. globals, qemu_args: further arguments, as for `-global`, and as they are. evict: what a page-cold
-    start forgets: the `image`'s files, or QEMU's program as well.
+    CAP_NET_ADMIN), `user` (QEMU's own stack, a forwarded port), `auto` (tap where it is permitted and a kernel can be
+    told the address). console: a serial port that is read; it costs time. marker: the first text on it that is the
+    guest's own and not firmware's, for the mark `guest`. accel: `kvm`, `tcg` (emulation), or `auto` (kvm where it
+    works). exit_codes: QEMU's, of a guest that ended in order. globals, qemu_args: further arguments, as for `-global`,
+    and as they are. evict: what a page-cold start forgets: the `image`'s files, or QEMU's program as well.
     """
 
     cmdline: str = ""

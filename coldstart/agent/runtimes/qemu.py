@@ -20,7 +20,7 @@ from coldstart.agent import launcher, ports, spawn, subnets, tap
 from coldstart.agent.qemu import accel, command
 from coldstart.agent.qemu.command import Attachment, Start
 from coldstart.agent.qemu.instance import ADDRESS, Console, Qemu
-from coldstart.agent.qemu.options import ON, TAP, USER, Machine, Options, complete
+from coldstart.agent.qemu.options import AUTO, ON, TAP, USER, Machine, Options, complete
 from coldstart.agent.records import Image, Ready
 from coldstart.agent.runtimes import Context, Place, Prepared, Stamp, StartFailed, Unavailable
 
@@ -77,9 +77,11 @@ class Runtime:
 
     def prepare(self, image: Image, ready: Ready, files: Mapping[str, str]) -> Prepared:
         options = self._machine.options
+        self._files, self._port = files, ready.port
+        if "kernel" not in files and (options.cmdline or options.env):
+            raise Unavailable("`cmdline` and `env` are told to a kernel, and this image has none", "leave them out")
         self._accel, emulated = accel.choose(self._machine, self._program, self._node_arch)
         self._bridge, no_tap = self._choose_net(ready)
-        self._files, self._port = files, ready.port
         self._format = _drive_format(files.get("drive", ""))
         self._env = {**image.env, **options.env}
         cold = tuple(files.values()) + ((self._program,) if options.evict != "image" else ())
@@ -126,7 +128,9 @@ class Runtime:
     def _choose_net(self, ready: Ready) -> tuple[tap.Bridge | None, str]:
         """The run's bridge, or None for QEMU's own stack, with a warning if that is second best."""
         net = self._machine.options.net
-        if net == USER:
+        # Without a command line nobody tells the guest its address on a tap device; QEMU's own stack has DHCP.
+        untold = net == AUTO and "kernel" not in self._files and ready.kind != "tcp"
+        if net == USER or untold:
             return None, ""
         try:
             if _BRIDGE not in self._shared:

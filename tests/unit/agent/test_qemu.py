@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import select
 import shutil
 import subprocess
 import sys
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
@@ -19,8 +21,10 @@ from coldstart.agent.qemu import accel, command
 from coldstart.agent.qemu.command import TAP_FD, Attachment, Start
 from coldstart.agent.qemu.instance import Console
 from coldstart.agent.qemu.options import Options, complete
-from coldstart.agent.records import Ready
+from coldstart.agent.records import Image, Ready
 from coldstart.agent.runtimes import Context, Unavailable, qemu
+from coldstart.agent.subnets import Addresses
+from coldstart.agent.tap import Bridge
 
 TAP = Attachment("198.18.4.2", "198.18.4.1", 22, 8080)
 USER = Attachment("10.0.2.15", "10.0.2.2", 24, 8080, 40000)
@@ -78,6 +82,11 @@ def test_user_networking_forwards_one_port_and_nothing_else() -> None:
     assert value(start(to=USER), "-netdev") == "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:40000-10.0.2.15:8080"
 
 
+def test_no_port_is_forwarded_to_a_guest_that_is_not_asked() -> None:
+    """QEMU refuses to forward to port 0, which is what `ready: output` and `ready: exit` have."""
+    assert value(start(to=Attachment("10.0.2.15", "10.0.2.2", 24, 0, 40000)), "-netdev") == "user,id=net,restrict=on"
+
+
 def test_a_disk_is_never_written() -> None:
     """Each boot finds it as it came; a comma in its path is no option."""
     argv = start({"drive": "/a,b"})
@@ -106,6 +115,30 @@ def test_what_cannot_be_told_is_refused_in_the_playbook() -> None:
     assert not objection(Options(console="on"), Ready("output", pattern="x"))
     assert not objection(Options(), Ready("tcp", port=1))
     assert not objection(Options(net="user"), Ready("http", port=1))
+
+
+def prepared(part: str, folder: Path, ready: Ready, **options: object) -> dict[str, str]:
+    """The labels of a target whose image is this part alone, where there can be tap devices."""
+    (folder / part).write_bytes(bytes(512))
+    bridge = Bridge("none", Addresses(IPv4Network("198.18.4.0/22")))
+    context = Context("run", "", shared={"tap bridge": bridge})
+    runtime = qemu.Runtime(Options(accel="tcg", **options), context)
+    return dict(runtime.prepare(Image("mine"), ready, {part: str(folder / part)}).labels)
+
+
+def test_who_is_told_no_address_must_be_able_to_ask(tmp_path: Path) -> None:
+    """A disk has no command line, and only QEMU's own stack answers DHCP; a tap device is for who insists."""
+    http, output, tcp = Ready("http", port=80), Ready("output", pattern="x"), Ready("tcp", port=80)
+    assert [prepared("kernel", tmp_path, ready)["net"] for ready in (http, output, tcp)] == ["tap", "tap", "tap"]
+    assert [prepared("drive", tmp_path, ready)["net"] for ready in (http, output, tcp)] == ["user", "user", "tap"]
+    assert prepared("drive", tmp_path, http, net="tap")["net"] == "tap"
+
+
+def test_a_disk_is_told_nothing(tmp_path: Path) -> None:
+    """Words that would go nowhere are refused."""
+    for options in ({"cmdline": "quiet"}, {"env": {"A": "B"}}):
+        with pytest.raises(Unavailable, match="this image has none"):
+            prepared("drive", tmp_path, Ready("http", port=80), **options)
 
 
 def test_no_qemu_is_said_with_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,10 +237,19 @@ def test_the_marker_is_found_wherever_it_is_cut(noise: bytes, cut: int) -> None:
         os.close(console.write_end)
         assert before == (b"COLDSTART boot" in data[:cut])
         assert console.read()
-        assert console.text() == data.decode("utf-8", "replace")
+        assert console.text() == data.decode("utf-8", "replace").replace("\r\n", "\n")
         assert console.ended
     finally:
         console.close()
+
+
+def test_a_line_ends_where_a_pattern_looks_for_its_end() -> None:
+    """Linux ends the lines of its console in \\r\\n."""
+    console = Console("")
+    os.write(console.write_end, b"[ 1.0] up\r\nready\r\n")
+    assert re.search("^ready$", console.text(), re.MULTILINE)
+    os.close(console.write_end)
+    console.close()
 
 
 def test_without_a_marker_nobody_is_heard() -> None:
