@@ -8,6 +8,7 @@
 enum { COM1 = 0x3f8, COM1_STATUS = 0x3fd, CAN_SEND = 0x20, NOTHING_THERE = 0xff };
 enum { PIC1_MASK = 0x21, PIC2_MASK = 0xa1, DEBUG_EXIT = 0xf4, RESET_CONTROL = 0xcf9, RESET = 6 };
 enum { FIRST_IOAPIC = 0xfec00000, SECOND_IOAPIC = 0xfec10000, LOCAL_APIC = 0xfee00000 };
+enum { MICROVM_DEVICES = 0xfeb00000, MICROVM_STRIDE = 512, MICROVM_SLOTS = 24, MICROVM_PINS = 24 };
 enum { IOAPIC_VERSION = 1, IOAPIC_PINS = 0x10 };
 enum {
     APIC_SPURIOUS = 0xf0,
@@ -129,25 +130,42 @@ static void prepare_interrupts(void)
     *apic(APIC_SPURIOUS) = APIC_ENABLED | SPURIOUS;
 }
 
-/* Pins are counted through all I/O APICs; microvm has one or, with ACPI, two. */
+/* 0: there is no such I/O APIC. */
+static unsigned pins_of(volatile uint32_t *ioapic)
+{
+    uint32_t version;
+
+    ioapic[0] = IOAPIC_VERSION;
+    version = ioapic[4];
+    return version && version != ~0u ? (version >> 16 & 0xff) + 1 : 0;
+}
+
+/* Pins are counted through all I/O APICs. */
 int interrupt_enable(unsigned pin)
 {
     volatile uint32_t *ioapic = (volatile uint32_t *)(uint64_t)FIRST_IOAPIC;
-    unsigned pins;
 
-    ioapic[0] = IOAPIC_VERSION;
-    pins = (ioapic[4] >> 16 & 0xff) + 1;
-    if (pin >= pins) {
-        pin -= pins;
+    if (pin >= pins_of(ioapic)) {
+        pin -= pins_of(ioapic);
         ioapic = (volatile uint32_t *)(uint64_t)SECOND_IOAPIC;
     }
-    if (pin >= pins)
+    if (pin >= pins_of(ioapic))
         return 0;
     ioapic[0] = IOAPIC_PINS + pin * 2 + 1;
     ioapic[4] = 0; /* to the first processor */
     ioapic[0] = IOAPIC_PINS + pin * 2;
     ioapic[4] = DEVICE_VECTOR; /* at its rising edge */
     return 1;
+}
+
+/* microvm with ACPI describes its devices in a program (AML), and nowhere else: its places are known all the same. */
+static const struct transport *microvm_network(void)
+{
+    const struct transport *found = 0;
+
+    for (unsigned slot = 0; slot < MICROVM_SLOTS && !found; slot++)
+        found = mmio_network(MICROVM_DEVICES + slot * MICROVM_STRIDE, MICROVM_PINS + slot);
+    return found;
 }
 
 const struct transport *find_network(void)
@@ -158,7 +176,7 @@ const struct transport *find_network(void)
 
     while (!found && next_place(&text, &place))
         found = mmio_network(place.base, place.interrupt);
-    return found;
+    return found ? found : microvm_network();
 }
 
 /* Without the device that ends QEMU with a status, the machine is at least no longer there. */
