@@ -175,6 +175,7 @@ find_missing() {
         want qemu-user "runs the aarch64 workload in the tests" "the tests of the aarch64 workload"
     has qemu-img || want qemu-utils "writes the disks that tests start machines from" "the tests of machines that start from a disk"
     has busybox || want busybox-static "is what the tests' own Linux guest runs" "the tests of a Linux of one's own"
+    has iptables || want iptables "loses packets on purpose in tests" "the test of the unikernel on a bad network"
     has tcpdump || want tcpdump "an independent witness for the benchmarks and tests" "what compares ready with a packet capture"
     has cc || want "gcc libc6-dev" "builds the C program the benchmarks compare with" "the benchmarks' C peer"
 }

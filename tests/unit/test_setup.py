@@ -40,6 +40,7 @@ FAKES = {
     "uname": "#!/bin/sh\necho x86_64\n",
     "dpkg-query": '#!/bin/sh\nfor package; do :; done\n[ "$package" = "$PRETEND_PACKAGE" ] && echo installed\n',
     "tcpdump": "#!/bin/sh\n",
+    "iptables": "#!/bin/sh\n",
     "cc": "#!/bin/sh\n",
     "busybox": "#!/bin/sh\n",
     "qemu-aarch64": "#!/bin/sh\n",
@@ -183,12 +184,12 @@ def test_what_the_package_is_made_from_installs_it_anew(machine: Machine, change
 
 
 def test_developers_get_what_tests_need_and_users_do_not(machine: Machine) -> None:
-    for name in ("tcpdump", "cc", "qemu-aarch64", "qemu-img", "busybox"):
+    for name in ("tcpdump", "iptables", "cc", "qemu-aarch64", "qemu-img", "busybox"):
         (machine.folder / "bin" / name).unlink()
     machine.setup("run")
     assert "tcpdump" not in machine.calls
     machine.setup("dev")
-    for packages in ("tcpdump", "gcc libc6-dev", "qemu-user", "qemu-utils", "busybox-static"):
+    for packages in ("tcpdump", "iptables", "gcc libc6-dev", "qemu-user", "qemu-utils", "busybox-static"):
         assert f"--no-remove {packages}\n" in machine.calls
 
 
