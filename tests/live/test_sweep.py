@@ -24,7 +24,7 @@ BOOT_KEYS = {"run", "node", "target", "start", "load", "index", "outcome", "flag
 
 
 def test_a_sweep_of_this_machine(coldstart: Coldstart, engine: str) -> None:
-    """Process and container, warm and cold, none failed; then every way to look at the results, and a clean node."""
+    """All four wraps, warm and cold, none failed; then every way to look at the results, and a clean node."""
     done = coldstart.sweep(LOCAL, "--boots", "3", "--format", "json")
     assert done.returncode == 0, done.stderr
     assert not coldstart.leftovers()
@@ -49,7 +49,9 @@ def check_document(document: dict[str, Any]) -> None:
     assert {"run", "playbook", "cells", "comparisons", "warnings"} <= set(document)
     cells = document["cells"]
     assert {(cell["target"], cell["start"]) for cell in cells} == {
-        (target, start) for target in ("process", "container") for start in ("warm", "page-cold")
+        (target, start)
+        for target in ("process", "container", "vm", "unikernel")
+        for start in ("warm", "page-cold")
     }
     for cell in cells:
         assert set(cell) >= CELL_KEYS
@@ -63,7 +65,7 @@ def check_document(document: dict[str, Any]) -> None:
         assert set(cell["phases_seconds"]) >= {"created", "api_return", "tcp"}
     for comparison in document["comparisons"]:
         assert set(comparison) >= COMPARISON_KEYS
-    assert len(document["comparisons"]) == 2
+    assert len(document["comparisons"]) == 2 * 6
 
 
 def check_boot(record: dict[str, Any]) -> None:
