@@ -181,7 +181,7 @@ class _NodeTask:
         starts = self._request.playbook.starts
         try:
             answer, transfer_bytes = await self._prepared(talk, target, arch)
-        except ImageError as error:
+        except (ImageError, OSError) as error:
             return self._skip(target, str(error), starts)
         if answer["type"] == "unavailable":
             hint = f" ({answer['hint']})" if answer["hint"] else ""

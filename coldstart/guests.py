@@ -23,6 +23,7 @@ _HEAD_BYTES = 8192  # a multiboot header lies within
 _ELF_MACHINES = {3: "x86_64", 62: "x86_64", 183: "aarch64"}  # an i386 ELF file is a multiboot kernel
 _MULTIBOOT = 0x1BADB002
 _QCOW2 = b"QFI\xfb"
+_QCOW2_HEADER_BYTES, _QCOW2_EXTERNAL_DATA = 104, 1 << 2
 _KINDS = "a Linux kernel, an ELF file (PVH or multiboot) or an arm64 image"
 
 # Reset and set again by whoever starts the guest; the handler echoes the one, listens at the other.
@@ -56,7 +57,7 @@ _LINUX: Mapping[str, Any] = {
 _WORDS = "quiet panic=-1 cryptomgr.notests ipv6.disable=1"
 LINUX: Mapping[str, Mapping[str, Any]] = {
     "x86_64": {**_LINUX, "machine": "q35", "cmdline": f"console=ttyS0 {_WORDS}"},
-    "aarch64": {**_LINUX, "machine": "virt", "cpu": "cortex-a72", "cmdline": f"console=ttyAMA0 {_WORDS}"},
+    "aarch64": {**_LINUX, "machine": "virt", "cmdline": f"console=ttyAMA0 {_WORDS}"},
 }
 
 
@@ -87,8 +88,15 @@ def check_drive(path: Path) -> None:
     head = _head(path)
     if not head:
         raise ImageError(f"{path}: empty, not a disk", hint="name a raw or qcow2 image")
-    if head.startswith(_QCOW2) and struct.unpack_from(">Q", head, 8)[0]:
-        raise ImageError(f"{path}: it needs a backing file", hint=f"qemu-img convert -O qcow2 {path.name} whole.qcow2")
+    if not head.startswith(_QCOW2):
+        return
+    if len(head) < _QCOW2_HEADER_BYTES:
+        raise ImageError(f"{path}: a damaged qcow2 image", hint="write it anew")
+    version, backing = struct.unpack_from(">IQ", head, 4)
+    external = version >= 3 and struct.unpack_from(">Q", head, 72)[0] & _QCOW2_EXTERNAL_DATA
+    if backing or external:
+        what = "a backing file" if backing else "a data file"
+        raise ImageError(f"{path}: it needs {what}", hint=f"qemu-img convert -O qcow2 {path.name} whole.qcow2")
 
 
 def _is_multiboot(head: bytes) -> bool:

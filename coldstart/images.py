@@ -183,13 +183,25 @@ def _built(name: str) -> Path:
 
 
 def _file(reference: str, base: Path) -> Path | None:
-    path = base / Path(reference).expanduser()
+    path = _path(reference, base)
     return path if path.is_file() else None
+
+
+def _path(reference: str, base: Path) -> Path:
+    """Where it would be. ImageError if it cannot even be looked for there."""
+    try:
+        path = base / Path(reference).expanduser()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            path.stat()
+        return path
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(f"{reference!r}: {reason}", hint="name a file that can be read") from None
 
 
 def _check_tag(reference: str, packaging: str, base: Path, part: str) -> None:
     """For what is no file: could it be a tag?"""
-    path = base / Path(reference).expanduser()
+    path = _path(reference, base)
     if path.is_dir():
         raise ImageError(f"{path}: a folder, not an image", hint="name a file in it")
     if reference.startswith((".", "/", "~")) or reference.endswith(_ARCHIVE_SUFFIXES):

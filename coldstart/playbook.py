@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -32,7 +32,7 @@ from coldstart.agent import runtimes
 from coldstart.agent.records import STARTS
 from coldstart.errors import UsageError
 from coldstart.model import Load, Playbook, Ready, Target
-from coldstart.units import format_duration, parse_duration_ns, parse_size_bytes
+from coldstart.units import format_bytes, format_duration, parse_duration_ns, parse_size_bytes
 from coldstart.yamlfile import Document, Loc
 
 ARCHITECTURES = ("x86_64", "aarch64")
@@ -109,13 +109,20 @@ def _key(name: str) -> str:
 # -- what may be written
 
 
-def _within(low: int, high: int, what: str) -> AfterValidator:
+def _within(low: int, high: int, what: str, show: Callable[[int], str] = str) -> AfterValidator:
     def check(value: int) -> int:
         if not low <= value <= high:
-            raise ValueError(f"{value} is not {what}: {low}..{high}")
+            raise ValueError(f"{show(value)} is not {what}: {show(low)}..{show(high)}")
         return value
 
     return AfterValidator(check)
+
+
+def _variables(value: dict[str, str]) -> dict[str, str]:
+    for name in value:
+        if not name or "=" in name or not name.isprintable():
+            raise ValueError(f"{name!r} is not a variable's name")
+    return value
 
 
 def _one_of(*known: str) -> AfterValidator:
@@ -145,9 +152,9 @@ def _timeout(ns: int) -> int:
 
 
 def _path(value: str) -> str:
-    if not value.startswith("/") or not value.isascii() or not value.isprintable() or " " in value:
-        raise ValueError(f"{value!r} is not a path of a URL: it starts with /, and is ASCII without blanks")
-    return value
+    if value.startswith("/") and value.isascii() and value.isprintable() and " " not in value:
+        return value
+    raise ValueError(f"{value!r} is not a path of a URL: it starts with /, and is ASCII without blanks")
 
 
 def _regexp(value: str) -> str:
@@ -178,7 +185,12 @@ def _by_architecture(value: Any) -> Any:
 
 
 def _parts(value: Any) -> Any:
-    return value if isinstance(value, str) else yamlfile.known_keys(value, PARTS)
+    if isinstance(value, str):
+        return value
+    for part, name in yamlfile.known_keys(value, PARTS).items():
+        if not isinstance(name, str):
+            raise ValueError(f"{part}: must be text, a file's name")
+    return value
 
 
 def _images(value: dict[str, str | dict[str, str]]) -> dict[str, str | dict[str, str]]:
@@ -205,7 +217,7 @@ _Bool = Annotated[bool, BeforeValidator(yamlfile.as_bool)]
 _Duration = Annotated[int, _with_unit(parse_duration_ns)]
 _Size = Annotated[int, _with_unit(parse_size_bytes)]
 _Starts = Annotated[list[Annotated[str, _one_of(*STARTS)]], BeforeValidator(_listed), AfterValidator(_starts)]
-_Image = Annotated[str | dict[str, str], BeforeValidator(_parts)]
+_Image = Annotated[Any, BeforeValidator(_parts)]  # str or dict[str, str]: a union's messages would name both
 _Images = Annotated[dict[str, _Image], BeforeValidator(_by_architecture), AfterValidator(_images)]
 _Boots = Annotated[int, _within(1, MAX_BOOTS, "a number of boots")]
 
@@ -277,6 +289,13 @@ class _Playbook(_Section):
     sync: Annotated[str, _one_of("loop")] = "loop"
 
 
+# Types of options, read as this language writes them.
+_READ: dict[Any, Any] = {
+    bool: _Bool,
+    int: Annotated[int, Strict()],
+    tuple[int, ...]: tuple[Annotated[int, Strict()], ...],
+    Mapping[str, str]: Annotated[dict[str, str], AfterValidator(_variables)],
+}
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -305,8 +324,12 @@ def _target(document: Document, name: str, written: _Target, playbook: _Playbook
         message = f"target {name}: runtime {written.runtime} cannot tell `ready: {ready.kind}`"
         raise document.refuse((*at, "ready"), message, f"it can tell {', '.join(runtime.Runtime.ready_kinds)}")
     options = _options(document, at, written)
-    if objection := getattr(runtime.Runtime, "objection", _no_objection)(runtime.Options(**options), ready):
-        raise document.refuse(at, f"target {name}: {objection}")
+    if written.boots_emulated and written.boots_emulated > (written.boots or playbook.load.boots):
+        message = f"target {name}: more boots where the processor is emulated than elsewhere"
+        raise document.refuse((*at, "boots_emulated"), message, "it is for fewer")
+    objection = getattr(runtime.Runtime, "objection", None)
+    if objection and (said := objection(runtime.Options(**options), ready)):
+        raise document.refuse(at, f"target {name}: {said}")
     return Target(
         name,
         written.runtime,
@@ -318,10 +341,6 @@ def _target(document: Document, name: str, written: _Target, playbook: _Playbook
         boots=written.boots,
         boots_emulated=written.boots_emulated,
     )
-
-
-def _no_objection(_options: Any, _ready: Ready) -> str:
-    return ""
 
 
 def _ready(written: _Ready, *, nonce: bool) -> Ready:
@@ -354,14 +373,17 @@ def _options(document: Document, at: Loc, written: _Target) -> dict[str, Any]:
 
 
 def _option_type(field: dataclasses.Field[Any], hint: Any) -> Any:
-    """What pydantic is to check: the field's type, read as this language writes it."""
-    if field.name.endswith("_ns"):
-        return _Duration
-    if field.name.endswith("_bytes"):
-        return _Size
+    """What pydantic is to check."""
     if "choices" in field.metadata:
         return Annotated[str, _one_of(*field.metadata["choices"])]
-    return {bool: _Bool, int: Annotated[int, Strict()]}.get(hint, hint)
+    kind: Any = _READ.get(hint, hint)
+    for suffix, quantity in (("_ns", _Duration), ("_bytes", _Size)):
+        kind = quantity if field.name.endswith(suffix) else kind
+    if "range" in field.metadata:
+        low, high = field.metadata["range"]
+        show = format_bytes if field.name.endswith("_bytes") else str
+        return Annotated[kind, _within(low, high, "in range", show)]
+    return kind
 
 
 def _cannot(target: Target, start: str) -> str:

@@ -272,6 +272,8 @@ class _Reader:
         for mark in _TEMPLATES:
             if mark in text:
                 raise self._refuse(node, f"a template ({mark})", _PLAIN)
+        if "\0" in text:
+            raise self._refuse(node, "a NUL character: no program can be told it")
         if any("\ud800" <= char <= "\udfff" for char in text):
             raise self._refuse(node, "half of a surrogate pair is not text")
 

@@ -73,7 +73,9 @@ class ExitCheck:
 
     def verdict(self, handle: Handle) -> bool | None:
         code = handle.exit_code()
-        return None if code is None else code == self._code
+        if code is None or getattr(handle, "refused", bool)():
+            return None
+        return code == self._code
 
 
 def last_words(handle: Handle) -> str:

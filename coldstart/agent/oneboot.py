@@ -122,13 +122,14 @@ class OneBoot:
         watched = {**interest, self._cancel: "r"}
         if self._handle is not None:
             watched[self._handle.exited] = "r"
-        ready = self._wait_and_hear(watched, until_ns)
+        ready = self._wait_and_hear(watched, until_ns, console_alone=not interest)
         self._cancelled = self._cancel in ready
         self._exited = self._handle is not None and self._handle.exited in ready
         return [] if self._cancelled else [fd for fd in ready if fd in interest]
 
-    def _wait_and_hear(self, watched: Mapping[int, str], until_ns: int) -> list[int]:
-        """Wait; what the guest says on its console meanwhile is taken in, and does not cut the round short."""
+    def _wait_and_hear(self, watched: Mapping[int, str], until_ns: int, *, console_alone: bool) -> list[int]:
+        """Wait; what the guest says on its console meanwhile is taken in, and cuts the round short only if the probe
+        looks at nothing else."""
         while True:
             console = getattr(self._handle, "console", -1)
             ready = self.watch.clock.wait({**watched, console: "r"} if console >= 0 else watched, until_ns)
@@ -136,7 +137,7 @@ class OneBoot:
                 return ready
             if self._handle.hear():  # type: ignore[union-attr]  # who has a console can be heard
                 self.watch.stamp("guest")
-            if len(ready) > 1:
+            if console_alone or len(ready) > 1:
                 return ready
 
     def _verdict(self, starting: Future[Handle], deadline_ns: int) -> tuple[str, str] | None:

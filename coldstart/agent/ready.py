@@ -106,6 +106,8 @@ class NetworkProbe:
                 yield from self._nobody_there()
                 return
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        # Every instance is on a link of this node. If its bridge is lost, the default route must not take us to others.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_DONTROUTE, 1)
         flight = self._flights[sock.fileno()] = _Flight(self._opened, sock)
         self._opened += 1
         yield Seen("opened", flight.number)

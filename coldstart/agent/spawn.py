@@ -16,6 +16,7 @@ import signal
 from collections.abc import Mapping
 
 MARK = "COLDSTART_RUN"
+CANNOT_WATCH = ("this Python cannot watch processes", "Python 3.9 on Linux 5.3 or later can")
 _PR_SET_PDEATHSIG = 1
 # To be set to their defaults: Python ignores SIGPIPE, and what is ignored stays so across exec. Listed once, because
 # listing them takes 0.1 ms.
@@ -35,6 +36,15 @@ def spawn_with(argv: list[str], env: dict[str, str], streams: Mapping[int, int])
     ]
     actions += [(os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in streams.items()]
     return os.posix_spawn(argv[0], argv, env, file_actions=actions, setsid=True, setsigmask=[], setsigdef=_SIGNALS)
+
+
+def can_watch() -> bool:
+    """Whether the end of a process can be waited for beside other things: by trying."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):
+        return False
+    return True
 
 
 def seal() -> None:

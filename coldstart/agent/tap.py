@@ -86,10 +86,17 @@ def remove_marked(run: str, *, but: str) -> list[str]:
     """Remove the bridge of `run`; if that is empty, those of any run but `but`. Says which."""
     marked = {name: alias[len(ALIAS) :] for name, alias in netlink.aliases().items() if alias.startswith(ALIAS)}
     found = [name for name, mark in marked.items() if (mark == run if run else mark != but)]
+    removed, failures = [], []
     with _control() as control:
         for name in found:
-            _delete(control, name)
-    return [f"bridge {name}" for name in found]
+            try:
+                _delete(control, name)
+                removed.append(f"bridge {name}")
+            except OSError as error:
+                failures.append(f"bridge {name}: {error.strerror}")
+    if failures:
+        raise OSError("; ".join(failures))
+    return removed
 
 
 def _delete(control: socket.socket, name: str) -> None:

@@ -79,6 +79,8 @@ def _member(package: IO[bytes], stem: str) -> bytes:
         raise ValueError("it does not begin like one")
     while header := package.read(_HEADER_BYTES):
         size = int(header[48:58])
+        if size < 0:
+            raise ValueError("a member of negative size")
         if header.decode("ascii").startswith(stem):
             return package.read(size)
         package.seek(size + size % 2, 1)  # members begin at even places

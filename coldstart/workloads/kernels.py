@@ -12,6 +12,7 @@ import os
 import platform
 import re
 import shutil
+import struct
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -72,16 +73,22 @@ def examine(source: Path, arch: str = "") -> Kernel:
 
 def load(kernel: Kernel) -> Contents:
     """What a virtual machine needs of it. ImageError if something is missing or damaged."""
-    if kernel.source.is_dir():
-        contents = kernelfiles.load(Installed(kernel.source, kernel.release), str(kernel.source))
-    else:
-        with deb.data(kernel.source) as files:
-            contents = kernelfiles.load(files, str(kernel.source))
+    try:
+        contents = _contents(kernel)
+    except (OSError, ValueError, struct.error) as error:
+        raise ImageError(f"{kernel.source}: damaged, or not all to be read: {error}", hint=kernelhelp.GIVE) from None
     found = kernelimage.architecture(contents.image)
     if found != kernel.arch:
         what = f"vmlinuz-{contents.release} is for {found or 'an unknown architecture'}, not for {kernel.arch}"
         raise ImageError(f"{kernel.source}: {what}", hint=kernelhelp.GIVE)
     return contents
+
+
+def _contents(kernel: Kernel) -> Contents:
+    if kernel.source.is_dir():
+        return kernelfiles.load(Installed(kernel.source, kernel.release), str(kernel.source))
+    with deb.data(kernel.source) as files:
+        return kernelfiles.load(files, str(kernel.source))
 
 
 def keep(source: Path, kept: Path | None = None) -> Kernel:

@@ -28,7 +28,6 @@ class LinuxVm:
 
     kernel: Path
     initrd: Path
-    release: str
 
 
 def default_folder() -> Path:
@@ -51,17 +50,22 @@ def find_or_build(arch: str) -> LinuxVm:
 
 def find_built(arch: str) -> LinuxVm:
     """What was built last for this architecture. ImageError if there is nothing, with the reason if it cannot be."""
-    kernel = kernels.find(arch)
-    vm = _named(arch, default_folder(), kernel)
-    if not (vm.kernel.is_file() and vm.initrd.is_file()):
-        raise ImageError(f"nothing in {default_folder()}", hint="coldstart images build")
+    kernel, out = kernels.find(arch), default_folder()
+    vm = _named(arch, out)
+    program, init = ((artifacts.BUILT / f"{name}.{arch}") for name in ("hello", "hello-vm-init"))
+    try:
+        key = _key(arch, program.read_bytes(), init.read_bytes(), kernel)
+    except OSError:
+        key = ""
+    if not _is_current(vm, out / f"hello-vm.{arch}.stamp", key):
+        raise ImageError(f"{out} has none, or an old one", hint="coldstart images build")
     return vm
 
 
 def build(arch: str, *, out: Path, program: bytes, init: bytes, kernel: Kernel) -> LinuxVm:
     """Have both files in `out`, whole and up to date. program: becomes /hello; init: what starts it."""
     stamp = out / f"hello-vm.{arch}.stamp"
-    vm = _named(arch, out, kernel)
+    vm = _named(arch, out)
     key = _key(arch, program, init, kernel)
     if _is_current(vm, stamp, key):
         return vm
@@ -82,8 +86,8 @@ def build(arch: str, *, out: Path, program: bytes, init: bytes, kernel: Kernel) 
     return vm
 
 
-def _named(arch: str, out: Path, kernel: Kernel) -> LinuxVm:
-    return LinuxVm(out / f"hello-vm.{arch}.kernel", out / f"hello-vm.{arch}.initrd", kernel.release)
+def _named(arch: str, out: Path) -> LinuxVm:
+    return LinuxVm(out / f"hello-vm.{arch}.kernel", out / f"hello-vm.{arch}.initrd")
 
 
 def _files(program: bytes, init: bytes, modules: tuple[File, ...]) -> list[File]:

@@ -49,9 +49,7 @@ def check_document(document: dict[str, Any]) -> None:
     assert {"run", "playbook", "cells", "comparisons", "warnings"} <= set(document)
     cells = document["cells"]
     assert {(cell["target"], cell["start"]) for cell in cells} == {
-        (target, start)
-        for target in ("process", "container", "vm", "unikernel")
-        for start in ("warm", "page-cold")
+        (target, start) for target in ("process", "container", "vm", "unikernel") for start in ("warm", "page-cold")
     }
     for cell in cells:
         assert set(cell) >= CELL_KEYS

@@ -210,6 +210,8 @@ def machine(base: Path) -> Path:
     (base / "initrd").write_bytes(b"cpio")
     (base / "disk").write_bytes(bytes(512))
     (base / "overlay").write_bytes(b"QFI\xfb" + struct.pack(">IQI", 3, 0x100, 8) + bytes(500))
+    (base / "external").write_bytes(b"QFI\xfb" + struct.pack(">IQ56xQ", 3, 0, 4) + bytes(500))
+    (base / "cut").write_bytes(b"QFI\xfb\0\0\0\3")
     (base / "none").write_bytes(b"")
     return base
 
@@ -244,6 +246,10 @@ def test_parts(machine: Path) -> None:
         ({"kernel": "kernel", "drive": "./gone"}, "gone: no such file"),
         ({"drive": "none"}, "none: empty, not a disk"),
         ({"drive": "overlay"}, "overlay: it needs a backing file"),
+        ({"drive": "external"}, "external: it needs a data file"),
+        ({"drive": "cut"}, "cut: a damaged qcow2 image"),
+        ({"drive": "~nobody-of-that-name/x"}, "'~nobody-of-that-name/x': Could not determine home directory"),
+        ({"drive": "x" * 300}, "File name too long"),
         ({"drive": "folder"}, "a folder, not an image"),
     ],
 )

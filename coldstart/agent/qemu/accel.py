@@ -8,15 +8,20 @@ code that only a running guest can give.
 from __future__ import annotations
 
 import os
+import select
 import struct
-import subprocess
-import tempfile
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Any
 
+from coldstart.agent import launcher, spawn
+from coldstart.agent.leader import Leader
 from coldstart.agent.qemu.options import KVM, TCG, Machine
 from coldstart.agent.runtimes import Unavailable
 
 DEVICE = "/dev/kvm"
 LIMIT_S = 10.0
+_ROM_FD = 3  # of QEMU
 _FIRMWARE_BYTES = 1 << 16
 _MACHINE = {
     "x86_64": ("-machine", "pc", "-device", "isa-debug-exit,iobase=0xf4,iosize=0x01"),
@@ -25,11 +30,48 @@ _MACHINE = {
 _RAN = {"x86_64": 3, "aarch64": 0}  # 1 << 1 | 1; switched off
 
 
-def choose(machine: Machine, program: str, node_arch: str) -> tuple[str, str]:
+@dataclass(frozen=True)
+class Trial:
+    """How to try it. program: QEMU; environ: of its process; known: what was found before on this node."""
+
+    program: str
+    environ: Mapping[str, str]
+    known: MutableMapping[str, Any]
+
+    def failure(self, arch: str, cpu: str) -> str:
+        """Why no guest runs, or ''. Each processor is tried once."""
+        key = f"kvm {arch} {cpu}"
+        if key not in self.known:
+            self.known[key] = self._run(arch, cpu) if arch in _MACHINE else f"no trial is written for {arch}"
+        return str(self.known[key])
+
+    def _run(self, arch: str, cpu: str) -> str:
+        said, rom = os.memfd_create("qemu", os.MFD_CLOEXEC), os.memfd_create("rom", os.MFD_CLOEXEC)
+        try:
+            os.write(rom, firmware(arch))
+            argv = [*filter(None, [launcher.path()]), self.program, "-nodefaults", "-no-user-config", *_MACHINE[arch]]
+            argv += ["-display", "none", "-serial", "none", "-accel", KVM, "-cpu", cpu, "-m", "16M"]
+            argv += ["-bios", f"/proc/self/fd/{_ROM_FD}"]
+            leader = Leader(spawn.spawn_with(argv, dict(self.environ), {1: said, 2: said, _ROM_FD: rom}))
+            ended = bool(select.select([leader.exited], [], [], LIMIT_S)[0])
+            code = leader.exit_code()
+            leader.end()
+            words = os.pread(said, 1 << 16, 0).decode("utf-8", "replace").strip()
+        except OSError as error:
+            return f"{self.program}: {error.strerror}"
+        finally:
+            os.close(said)
+            os.close(rom)
+        if not ended:
+            return f"nothing happened within {LIMIT_S:g} s"
+        return "" if code == _RAN[arch] else (words.partition("\n")[0][:200] or f"it ended with {code}")
+
+
+def choose(machine: Machine, trial: Trial, node_arch: str) -> tuple[str, str]:
     """(`kvm` or `tcg`, a warning or ''). Unavailable if kvm is asked for and cannot be had."""
     if machine.options.accel == TCG:
         return TCG, ""
-    refusal = _refusal(machine, program, node_arch)
+    refusal = _refusal(machine, trial, node_arch)
     if refusal is None:
         return KVM, ""
     if machine.options.accel == KVM:
@@ -38,7 +80,7 @@ def choose(machine: Machine, program: str, node_arch: str) -> tuple[str, str]:
     return TCG, "" if expected else f"the processor is emulated: {refusal.reason} ({refusal.hint})"
 
 
-def _refusal(machine: Machine, program: str, node_arch: str) -> Unavailable | None:
+def _refusal(machine: Machine, trial: Trial, node_arch: str) -> Unavailable | None:
     """Why KVM cannot be used, if it cannot."""
     if machine.arch != node_arch:
         return Unavailable(f"KVM: a guest for {machine.arch} on {node_arch} can only be emulated", "use accel: tcg")
@@ -46,7 +88,7 @@ def _refusal(machine: Machine, program: str, node_arch: str) -> Unavailable | No
         return Unavailable(f"there is no {DEVICE}", "load the module kvm; switch virtualisation on in the firmware")
     if not os.access(DEVICE, os.R_OK | os.W_OK):
         return Unavailable(f"no permission to use {DEVICE}", "sudo usermod -aG kvm $USER, then log in again")
-    if failure := _trial(program, machine.arch, machine.options.cpu or "host"):
+    if failure := trial.failure(machine.arch, machine.options.cpu or "host"):
         return Unavailable(f"{DEVICE} is there, but no guest runs: {failure}", "try another cpu:, or use accel: tcg")
     return None
 
@@ -58,22 +100,3 @@ def firmware(arch: str) -> bytes:
         return bytes(_FIRMWARE_BYTES - 16) + bytes.fromhex("b001e6f4f4").ljust(16, b"\x90")
     # movz w0, #8; movk w0, #0x8400, lsl #16; hvc #0; b .
     return struct.pack("<4I", 0x52800100, 0x72B08000, 0xD4000002, 0x14000000).ljust(_FIRMWARE_BYTES, b"\0")
-
-
-def _trial(program: str, arch: str, cpu: str) -> str:
-    """Why no guest ran, or ''."""
-    with tempfile.NamedTemporaryFile(prefix="coldstart-", suffix=".rom") as rom:
-        rom.write(firmware(arch))
-        rom.flush()
-        argv = [program, "-nodefaults", "-no-user-config", "-display", "none", "-serial", "none", *_MACHINE[arch]]
-        argv += ["-accel", KVM, "-cpu", cpu, "-m", "16M", "-bios", rom.name]
-        try:
-            done = subprocess.run(
-                argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT_S, check=False
-            )
-        except subprocess.TimeoutExpired:
-            return f"nothing happened within {LIMIT_S:g} s"
-    if done.returncode == _RAN[arch]:
-        return ""
-    said = done.stderr.strip().splitlines()
-    return said[0][:200] if said else f"it ended with {done.returncode}"

@@ -33,8 +33,8 @@ class Options:
     arch: str = field(default="", metadata={"choices": ("", *ARCHITECTURES)})
     machine: str = ""
     cpu: str = ""
-    cpus: int = 1
-    memory_bytes: int = 128 << 20
+    cpus: int = field(default=1, metadata={"range": (1, 255)})
+    memory_bytes: int = field(default=128 << 20, metadata={"range": (1 << 20, 1 << 42)})
     nic: str = ""
     disk: str = ""
     firmware: str = ""
@@ -50,18 +50,14 @@ class Options:
 
 @dataclass(frozen=True)
 class Machine:
-    """Options with every default filled in."""
+    """Options with every default filled in. label: the machine as it was written."""
 
     options: Options
     arch: str
     machine: str
+    label: str
     nic: str
     disk: str
-
-    @property
-    def kind(self) -> str:
-        """The machine's type, without its properties."""
-        return self.machine.partition(",")[0]
 
     @property
     def console(self) -> bool:
@@ -71,6 +67,10 @@ class Machine:
 def complete(options: Options, node_arch: str) -> Machine:
     """The machine that these options mean on a node of this architecture."""
     arch = options.arch or node_arch
-    machine = (options.machine or _MACHINES.get(arch, "virt")).replace("{console}", options.console)
+    written = options.machine or _MACHINES.get(arch, "virt")
+    machine = written.replace("{console}", options.console)
+    label = ",".join(part for part in written.split(",") if "{console}" not in part)  # the console is another label
     bus = "device" if machine.startswith(_ON_THE_BUS) else "pci"
-    return Machine(options, arch, machine, options.nic or f"virtio-net-{bus}", options.disk or f"virtio-blk-{bus}")
+    return Machine(
+        options, arch, machine, label, options.nic or f"virtio-net-{bus}", options.disk or f"virtio-blk-{bus}"
+    )

@@ -94,7 +94,7 @@ class Handle(Protocol):
 
     # Optional: console: int, readable when the instance has said something, -1 if it will not; hear() -> bool takes
     # that in, and tells whether the guest itself (not its firmware) has been heard by now: the mark `guest`.
-    # epitaph() -> str: what its exit code means.
+    # epitaph() -> str: what its exit code means; refused() -> bool: that code is not the instance's.
 
 
 Stamp = Callable[[str], None]

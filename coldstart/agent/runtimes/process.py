@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from coldstart.agent import ports, spawn
+from coldstart.agent.leader import Leader
 from coldstart.agent.records import Image, Ready
 from coldstart.agent.runtimes import Context, Place, Prepared, Stamp, StartFailed, Unavailable
 
@@ -41,8 +41,8 @@ class Runtime:
         self._port = 0
 
     def check(self) -> dict[str, str]:
-        if not hasattr(os, "pidfd_open"):
-            raise Unavailable("this Python cannot watch processes", "Python 3.9 on Linux 5.3 or later can")
+        if not spawn.can_watch():
+            raise Unavailable(*spawn.CANNOT_WATCH)
         return {}
 
     def prepare(self, image: Image, ready: Ready, files: Mapping[str, str]) -> Prepared:
@@ -72,12 +72,12 @@ class Runtime:
         output = os.memfd_create("output", os.MFD_CLOEXEC)
         try:
             pid = spawn.spawn(argv, env, output)
+            stamp("created")
+            stamp("api_return")
+            return Process(Leader(pid), place.port, output)
         except OSError as error:
             os.close(output)
             raise StartFailed(f"{self._file}: {error.strerror}") from None
-        stamp("created")
-        stamp("api_return")
-        return Process(pid, place.port, output)
 
     def stop(self, handle: Process) -> None:
         handle.end()
@@ -93,29 +93,22 @@ class Runtime:
 
 
 class Process:
-    """A started process, leader of its own session."""
+    """A started process."""
 
-    def __init__(self, pid: int, port: int, output: int) -> None:
-        self._pid = pid
+    def __init__(self, leader: Leader, port: int, output: int) -> None:
+        self._leader = leader
         self._port = port
         self._output = output
-        self._code: int | None = None
-        self.exited = os.pidfd_open(pid)
+        self.exited = leader.exited
 
     def processes(self) -> Sequence[int]:
-        return [self._pid]
+        return [self._leader.pid]
 
     def interfaces(self) -> Sequence[str]:
         return []
 
     def exit_code(self) -> int | None:
-        """As shells count: 128 + n for signal n."""
-        if self._code is None:
-            seen = os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            if seen is None:
-                return None
-            self._code = seen.si_status if seen.si_code == os.CLD_EXITED else 128 + seen.si_status
-        return self._code
+        return self._leader.exit_code()
 
     def output(self) -> str:
         size = os.fstat(self._output).st_size
@@ -125,12 +118,7 @@ class Process:
         return [] if ports.usable(ADDRESS, self._port) else [f"port {self._port}"]
 
     def end(self) -> None:
-        """Kill the whole group and reap the leader."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._pid, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):  # `clean` was faster
-            os.waitpid(self._pid, 0)
-        os.close(self.exited)
+        self._leader.end()
         os.close(self._output)
 
 

@@ -8,6 +8,7 @@ and is killed to stop the machine: as abrupt as a container's removal.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
@@ -17,6 +18,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from coldstart.agent import launcher, ports, spawn, subnets, tap
+from coldstart.agent.leader import Leader
 from coldstart.agent.qemu import accel, command
 from coldstart.agent.qemu.command import Attachment, Start
 from coldstart.agent.qemu.instance import ADDRESS, Console, Qemu
@@ -29,6 +31,7 @@ _BRIDGE = "tap bridge"
 _EXAMPLE: Mapping[str, Any] = {"runtime": "qemu", "image": "hello-unikernel", "console": "on"}
 _PACKAGE = {"x86_64": "qemu-system-x86", "aarch64": "qemu-system-arm"}
 _QCOW2 = b"QFI\xfb"
+MIB = 1 << 20
 
 
 class Runtime:
@@ -69,6 +72,8 @@ class Runtime:
         if not self._program:
             package = _PACKAGE.get(self._machine.arch, "qemu-system")
             raise Unavailable(f"no qemu-system-{self._machine.arch} here", f"install QEMU: apt-get install {package}")
+        if not spawn.can_watch():
+            raise Unavailable(*spawn.CANNOT_WATCH)
         done = subprocess.run([self._program, "--version"], capture_output=True, text=True, timeout=30, check=False)
         words = done.stdout.split()
         if done.returncode or len(words) < 4:
@@ -77,10 +82,12 @@ class Runtime:
 
     def prepare(self, image: Image, ready: Ready, files: Mapping[str, str]) -> Prepared:
         options = self._machine.options
+        launcher.path()  # made now, so that the first boot does not pay for it
         self._files, self._port = files, ready.port
         if "kernel" not in files and (options.cmdline or options.env):
             raise Unavailable("`cmdline` and `env` are told to a kernel, and this image has none", "leave them out")
-        self._accel, emulated = accel.choose(self._machine, self._program, self._node_arch)
+        trial = accel.Trial(self._program, self._environ, self._shared)
+        self._accel, emulated = accel.choose(self._machine, trial, self._node_arch)
         self._bridge, no_tap = self._choose_net(ready)
         self._format = _drive_format(files.get("drive", ""))
         self._env = {**image.env, **options.env}
@@ -96,22 +103,26 @@ class Runtime:
 
     def start(self, place: Place, stamp: Stamp) -> Qemu:
         interface = subnets.bridge_name(place.name) if self._bridge else ""
-        said, console = os.memfd_create("qemu", os.MFD_CLOEXEC), Console(self._machine.options.marker)
-        streams = {1: console.write_end, 2: said}
-        try:
-            if self._bridge:
-                streams[command.TAP_FD] = self._bridge.plug(interface)
-            pid = spawn.spawn_with(self._argv(place), self._environ, streams)
-        except OSError as error:
-            os.close(said)
-            console.close()
-            raise StartFailed(f"{error.filename or interface or self._program}: {error.strerror}") from None
-        finally:
-            for number in streams.keys() - {2}:
-                os.close(streams[number])
+        argv = [*filter(None, [launcher.path()]), *self._argv(place)]
+        with contextlib.ExitStack() as ours, contextlib.ExitStack() as undo:
+            try:
+                said = os.memfd_create("qemu", os.MFD_CLOEXEC)
+                undo.callback(os.close, said)
+                console = Console(self._machine.options.marker)
+                undo.callback(console.close)
+                ours.callback(os.close, console.write_end)
+                streams = {1: console.write_end, 2: said}
+                if self._bridge:
+                    streams[command.TAP_FD] = self._bridge.plug(interface)
+                    ours.callback(os.close, streams[command.TAP_FD])
+                leader = Leader(spawn.spawn_with(argv, self._environ, streams))
+            except OSError as error:
+                raise StartFailed(f"{error.filename or interface or self._program}: {error.strerror}") from None
+            undo.pop_all()
         stamp("created")
         port = 0 if self._bridge else place.port
-        return Qemu(pid, said, console, tap=interface, port=port, in_order=self._machine.options.exit_codes)
+        in_order = self._machine.options.exit_codes
+        return Qemu(leader, said, console, tap=interface, port=port, in_order=in_order)
 
     def stop(self, handle: Qemu) -> None:
         handle.end()
@@ -152,16 +163,24 @@ class Runtime:
         start = Start(
             self._program, place.name, self._accel, self._files, self._env, place.nonce, attachment, self._format
         )
-        argv = command.argv(self._machine, start)
-        return [launcher.path(), *argv] if launcher.path() else argv
+        return command.argv(self._machine, start)
 
     def _labels(self) -> dict[str, str]:
         options = self._machine.options
-        labels = {"accel": self._accel, "machine": self._machine.kind, "net": TAP if self._bridge else USER}
-        labels["console"] = options.console
-        other = {"firmware": options.firmware, "evict": options.evict if options.evict != "image" else ""}
-        other["guest"] = self._machine.arch if self._machine.arch != self._node_arch else ""
-        return {**labels, **{name: value for name, value in other.items() if value}}
+        labels = {
+            "accel": self._accel,
+            "net": TAP if self._bridge else USER,
+            "console": options.console,
+            "machine": self._machine.label,
+            "memory": f"{options.memory_bytes / MIB:g}MiB",
+            "nic": self._machine.nic,
+            "cpu": options.cpu,
+            "cpus": str(options.cpus) if options.cpus > 1 else "",
+            "firmware": options.firmware,
+            "evict": options.evict if options.evict != "image" else "",
+            "guest": self._machine.arch if self._machine.arch != self._node_arch else "",
+        }
+        return {name: value for name, value in labels.items() if value}
 
 
 def _drive_format(drive: str) -> str:

@@ -17,9 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coldstart.agent import launcher, spawn
+from coldstart.agent.checks import ExitCheck
+from coldstart.agent.leader import Leader
 from coldstart.agent.qemu import accel, command
 from coldstart.agent.qemu.command import TAP_FD, Attachment, Start
-from coldstart.agent.qemu.instance import Console
+from coldstart.agent.qemu.instance import Console, Qemu
 from coldstart.agent.qemu.options import Options, complete
 from coldstart.agent.records import Image, Ready
 from coldstart.agent.runtimes import Context, Unavailable, qemu
@@ -170,7 +172,8 @@ def program(folder: Path, script: str) -> str:
 
 
 def chosen(script: str, folder: Path, **options: str) -> tuple[str, str]:
-    return accel.choose(complete(Options(**options), "x86_64"), program(folder, script), "x86_64")
+    trial = accel.Trial(program(folder, script), {"PATH": os.environ["PATH"]}, {})
+    return accel.choose(complete(Options(**options), "x86_64"), trial, "x86_64")
 
 
 def test_kvm_is_used_when_a_guest_has_run(device: Path, tmp_path: Path) -> None:
@@ -198,6 +201,25 @@ def test_a_device_that_runs_no_guest_is_not_believed(device: Path, tmp_path: Pat
         chosen(script, tmp_path, accel="kvm")
 
 
+def test_each_processor_is_tried_once(device: Path, tmp_path: Path) -> None:
+    """For all targets of a run, and never where no trial is written."""
+    count = tmp_path / "count"
+    trial = accel.Trial(program(tmp_path, f"echo >> {count}; exit 3"), {"PATH": os.environ["PATH"]}, {})
+    for options in ({}, {}, {"cpu": "qemu64"}, {"cpu": "host"}):
+        assert accel.choose(complete(Options(**options), "x86_64"), trial, "x86_64") == ("kvm", "")
+    assert len(count.read_text().splitlines()) == 2
+    assert "no trial is written for riscv64" in accel.choose(complete(Options(), "riscv64"), trial, "riscv64")[1]
+
+
+def test_the_trial_bears_our_mark(device: Path, tmp_path: Path) -> None:
+    """Whoever cleans up finds it, should we be killed meanwhile."""
+    seen = tmp_path / "seen"
+    environ = {"PATH": os.environ["PATH"], spawn.MARK: "trial-run"}
+    trial = accel.Trial(program(tmp_path, f"echo ${spawn.MARK} > {seen}; exit 3"), environ, {})
+    assert trial.failure("x86_64", "host") == ""
+    assert seen.read_text() == "trial-run\n"
+
+
 def test_without_the_device_nothing_is_tried(device: Path, tmp_path: Path) -> None:
     """That is no surprise: the label says it."""
     device.unlink()
@@ -223,6 +245,41 @@ def test_the_firmware_of_the_trial() -> None:
     assert {len(accel.firmware(arch)) for arch in ("x86_64", "aarch64")} == {65536}
 
 
+# --- how it ended ---
+
+
+def ended(script: str, said: bytes, in_order: tuple[int, ...] = ()) -> Qemu:
+    """A QEMU that has ended, with its words."""
+    words, console = os.memfd_create("said"), Console("")
+    os.write(words, said)
+    leader = Leader(spawn.spawn_with(["/bin/sh", "-c", script], {}, {1: console.write_end, 2: console.write_end}))
+    os.close(console.write_end)
+    select.select([leader.exited], [], [], 10)
+    return Qemu(leader, words, console, tap="", port=0, in_order=in_order)
+
+
+@pytest.mark.parametrize(
+    ("script", "said", "in_order", "refused", "epitaph"),
+    [
+        ("exit 1", b"qemu-system-x86_64: no such machine\nmore\n", (1,), True, "qemu-system-x86_64: no such machine"),
+        ("exit 1", b"", (1,), False, "as this image does when it ends in order"),
+        ("exit 1", b"qemu-system-x86_64: warning: old\n", (1,), False, "as this image does when it ends in order"),
+        ("exit 83", b"", (83,), False, "as this image does when it ends in order"),
+        ("exit 0", b"", (), False, "the guest switched off or was reset"),
+        ("exit 7", b"", (), False, ""),
+        ("kill -6 $$", b"qemu-system-x86_64: assertion\n", (), False, "qemu-system-x86_64: assertion"),
+        ("exit 127", b"", (), False, "QEMU could not be executed"),
+    ],
+)
+def test_what_an_exit_code_means(script, said, in_order, refused, epitaph) -> None:
+    """1 is QEMU's own when it has complained, whatever the image calls its normal end; then it satisfies nobody."""
+    one = ended(script, said, in_order)
+    assert (one.refused(), one.epitaph()) == (refused, epitaph)
+    code = one.exit_code()
+    assert ExitCheck(code).verdict(one) is (None if refused else True)
+    one.end()
+
+
 # --- the console ---
 
 
@@ -232,11 +289,12 @@ def test_the_marker_is_found_wherever_it_is_cut(noise: bytes, cut: int) -> None:
     data = noise + b"COLDSTART boot and more"
     try:
         os.write(console.write_end, data[:cut])
-        before = console.read()
+        console.read()
+        assert console.heard == (b"COLDSTART boot" in data[:cut])
         os.write(console.write_end, data[cut:])
         os.close(console.write_end)
-        assert before == (b"COLDSTART boot" in data[:cut])
-        assert console.read()
+        console.read()
+        assert console.heard
         assert console.text() == data.decode("utf-8", "replace").replace("\r\n", "\n")
         assert console.ended
     finally:
@@ -247,6 +305,7 @@ def test_a_line_ends_where_a_pattern_looks_for_its_end() -> None:
     """Linux ends the lines of its console in \\r\\n."""
     console = Console("")
     os.write(console.write_end, b"[ 1.0] up\r\nready\r\n")
+    console.read()
     assert re.search("^ready$", console.text(), re.MULTILINE)
     os.close(console.write_end)
     console.close()
@@ -255,7 +314,8 @@ def test_a_line_ends_where_a_pattern_looks_for_its_end() -> None:
 def test_without_a_marker_nobody_is_heard() -> None:
     console = Console("")
     os.write(console.write_end, b"text")
-    assert not console.read()
+    console.read()
+    assert not console.heard
     assert console.text() == "text"
     os.close(console.write_end)
     console.close()
@@ -277,6 +337,14 @@ def test_the_launcher_becomes_its_program(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (7, "zero one B\n")
     assert subprocess.run([path, "/nowhere"]).returncode == launcher.EXIT_NOT_STARTED
     assert subprocess.run([path]).returncode == launcher.EXIT_NOT_STARTED
+
+
+def test_where_it_may_not_run_it_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is only a second net: a policy that forbids it must not cost a boot."""
+    launcher.path.cache_clear()
+    monkeypatch.setattr(launcher, "program", lambda arch: b"no program")
+    assert launcher.path() == ""
+    launcher.path.cache_clear()
 
 
 def test_what_is_launched_dies_with_its_parent() -> None:
