@@ -1,4 +1,4 @@
-/* The command line: `ip=A.B.C.D[/PREFIX] nonce=TEXT [port=NUMBER] [fault=FAULT]`; words that are not ours are ignored. */
+/* The command line: `ip=A.B.C.D[/PREFIX] nonce=TEXT [port=NUMBER] [fault=FAULT]`; other words are ignored. */
 #ifndef COLDSTART_OPTIONS_H
 #define COLDSTART_OPTIONS_H
 

@@ -84,7 +84,8 @@ uint64_t hardware_random(void)
     return got ? value : 0;
 }
 
-/* By the local APIC's timer: a billion ticks a second in QEMU and in KVM. The processor's own counter has no known rate. */
+/* By the local APIC's timer: a billion ticks a second in QEMU and in KVM. The processor's own counter has no known
+ * rate. */
 void sleep_ms(unsigned ms)
 {
     *apic(APIC_TIMER) = APIC_MASKED;
