@@ -177,6 +177,8 @@ const struct transport *find_network(void)
 
     while (!found && next_place(&text, &place))
         found = mmio_network(place.base, place.interrupt);
+    if (!found)
+        found = pci_network();
     return found ? found : microvm_network();
 }
 
