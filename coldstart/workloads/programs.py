@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -15,11 +16,12 @@ class Program:
     flags: tuple[str, ...] = ()
     container: bool = False  # an image with nothing else in it, too
     flat: tuple[str, ...] = ()  # for these, what would be in memory instead of an ELF file
+    only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # more sources, by architecture
 
     def arguments(self, arch: str) -> list[str]:
         """For the compiler, all but where to put it."""
         machine = BARE[arch] if self.system == "freestanding" else (f"-mcpu={CPU[arch]}",)
-        own = [each.format(arch=arch) for each in (*self.flags, *self.sources)]
+        own = [each.format(arch=arch) for each in (*self.flags, *self.sources, *self.only.get(arch, ()))]
         return ["-target", f"{arch}-{self.system}-none", *machine, *FLAGS, *own]
 
 
@@ -48,9 +50,10 @@ PROGRAMS = (
         (
             *("unikernel/{arch}.S", "unikernel/{arch}.c", "unikernel/main.c", "unikernel/options.c"),
             *("unikernel/net.c", "unikernel/tcp.c", "unikernel/virtio_net.c", "unikernel/virtio_mmio.c"),
-            *("unikernel/devicetree.c", "unikernel/memory.c", "hello/http.c"),
+            *("unikernel/memory.c", "hello/http.c"),
         ),
         ("-Ihello", "-Wl,-T,unikernel/{arch}.ld"),
         flat=("aarch64",),
+        only={"x86_64": ("unikernel/virtio_pci.c",), "aarch64": ("unikernel/devicetree.c",)},
     ),
 )

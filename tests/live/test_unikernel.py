@@ -373,6 +373,30 @@ def test_quit(built: Path, elsewhere: Namespace, arch: str) -> None:
             assert guest.end()[0] == QUIT_STATUS[arch]
 
 
+@pytest.mark.parametrize("machine", ["q35", "pc"])
+@pytest.mark.parametrize("legacy", ["off", "on"])
+def test_on_a_pc(built: Path, elsewhere: Namespace, machine: str, legacy: str) -> None:
+    """The same file, with a device on PCI; a transitional one is taken for what it also is, a modern one."""
+    argv = command("x86_64", built)
+    argv[argv.index("-M") + 1] = machine
+    argv[argv.index("-device", argv.index("-netdev")) + 1] = (
+        f"virtio-net-pci,netdev=net,mac={MAC},disable-legacy={legacy}"
+    )
+    with running(argv, elsewhere) as guest:
+        guest.wait_for(b"ready nonce=n1\n")
+        for _ in range(100):
+            with elsewhere.connect() as connection:
+                connection.sendall(CLOSE)
+                assert everything(connection) == reply("x86_64")
+        begin = guest.cpu_ticks()
+        time.sleep(0.5)
+        assert guest.cpu_ticks() - begin <= 2
+        with elsewhere.connect() as connection:
+            connection.sendall(b"GET /quit HTTP/1.1\r\n\r\n")
+            assert everything(connection) == reply("x86_64", body="good bye!\n")
+        assert guest.end()[0] == QUIT_STATUS["x86_64"]
+
+
 def test_without_a_console(built: Path, elsewhere: Namespace, arch: str) -> None:
     """Silent, and as quick to answer: whoever cannot wait for its word tries again and again."""
     argv = command(arch, built)

@@ -30,8 +30,8 @@ struct http_reply {
 /* Copies what may stand in a header: printable ASCII, at most HTTP_MAX_NONCE of it. */
 void http_set_nonce(struct http_self *self, const char *nonce);
 
-/* Looks at all bytes received and not yet consumed; call it again with more of them while it says HTTP_INCOMPLETE, which
- * it never does once there are HTTP_MAX_REQUEST. */
+/* Looks at all bytes received and not yet consumed; call it again with more of them while it says HTTP_INCOMPLETE,
+ * which it never does once there are HTTP_MAX_REQUEST. */
 enum http_result http_answer(const struct http_self *self, const char *request, unsigned length,
                              struct http_reply *reply);
 

@@ -167,8 +167,8 @@ static long listen_on(long port)
     return error;
 }
 
-/* DRAINING: nothing more to say; what still comes is read and forgotten until the peer closes. QUITTING: once the answer
- * is out, the program ends. */
+/* DRAINING: nothing more to say; what still comes is read and forgotten until the peer closes. QUITTING: once the
+ * answer is out, the program ends. */
 enum state { FREE, ASKING, ANSWERING, CLOSING, QUITTING, DRAINING };
 
 struct connection {

@@ -1,5 +1,5 @@
-/* The header of an arm64 Linux Image, then the MMU, then C. The MMU comes before anything is written: under KVM, what is
- * written without it goes past the caches, and what lies in them would be read instead. */
+/* The header of an arm64 Linux Image, then the MMU, then C. The MMU comes before anything is written: under KVM, what
+ * is written without it goes past the caches, and what lies in them would be read instead. */
     .section .text.boot, "ax"
     .globl _start
 _start:
@@ -34,7 +34,7 @@ begin:
     ldr x1, =stack_top
     mov sp, x1
     ldr x1, =bss_begin          /* nobody has made it zero, and after a reset it is not */
-    ldr x2, =image_end
+    ldr x2, =bss_end
 1:  stp xzr, xzr, [x1], #16
     cmp x1, x2
     b.lo 1b
@@ -61,7 +61,7 @@ page_table:                     /* blocks of 1 GiB: the first for devices, the n
     .quad 0x80000000 | 0x705
     .quad 0xc0000000 | 0x705
 
-    .section .bss
+    .section .bss.uninitialised, "aw", @nobits
     .align 4
     .skip 16384
 stack_top:

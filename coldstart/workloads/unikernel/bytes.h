@@ -1,8 +1,11 @@
-/* Numbers in network order, at any address. */
+/* Numbers in network order, at any address; memory. */
 #ifndef COLDSTART_BYTES_H
 #define COLDSTART_BYTES_H
 
 #include <stdint.h>
+
+/* Of memory that holds whatever it holds when we start: nobody has to fill it first. */
+#define UNINITIALISED __attribute__((section(".bss.uninitialised")))
 
 static inline uint32_t get16(const uint8_t *at) { return (uint32_t)at[0] << 8 | at[1]; }
 

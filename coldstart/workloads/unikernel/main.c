@@ -34,8 +34,8 @@ static void check_memory(void)
     *last = 0;
 }
 
-/* The counter differs by what the boot and the peer's timing have made of it; where the processor has real random numbers
- * they come on top. Mixed as in SplitMix64. */
+/* The counter differs by what the boot and the peer's timing have made of it; where the processor has real random
+ * numbers they come on top. Mixed as in SplitMix64. */
 uint32_t random_number(void)
 {
     static uint64_t state;

@@ -98,12 +98,13 @@ static int read_fault(const char *text, struct options *options)
 
     for (int fault = NO_FAULT; fault < FAULTS; fault++) {
         const char *rest = after(names[fault], text);
+        unsigned limit = fault == EXIT ? MAX_CODE : MAX_NUMBER;
         int numbered = fault == DELAY || fault == EXIT;
 
         if (!rest || (!numbered && !is_end(*rest)))
             continue;
         options->fault = (enum fault)fault;
-        return !numbered || (read_number(&rest, fault == EXIT ? MAX_CODE : MAX_NUMBER, &options->number) && is_end(*rest));
+        return !numbered || (read_number(&rest, limit, &options->number) && is_end(*rest));
     }
     return 0;
 }

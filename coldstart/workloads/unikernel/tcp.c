@@ -31,9 +31,15 @@ struct segment {
     unsigned length;
 };
 
-/* The bytes of `request` begin with the sequence number `first`; up to `next` they are acknowledged. `ours` is the first
- * number of ours that the peer has not acknowledged, `outstanding` how many of them we have sent: the reply and, if
- * `closed`, our FIN; or a SYN. */
+/* What is big, and only touched when there is something to say. */
+struct exchange {
+    struct http_reply reply;
+    char request[HTTP_MAX_REQUEST];
+};
+
+/* The bytes of `request` begin with the sequence number `first`; up to `next` they are acknowledged. `ours` is the
+ * first number of ours that the peer has not acknowledged, `outstanding` how many of them we have sent: the reply and,
+ * if `closed`, our FIN; or a SYN. */
 struct connection {
     enum { FREE, OPENING, OPEN } state;
     int closed;      /* our FIN is sent, or outstanding */
@@ -49,11 +55,11 @@ struct connection {
     uint32_t ours;
     unsigned outstanding;
     unsigned held;
-    struct http_reply reply;
-    char request[HTTP_MAX_REQUEST];
+    struct exchange *exchange;
 };
 
 static struct connection connections[MAX_CONNECTIONS];
+static UNINITIALISED struct exchange exchanges[MAX_CONNECTIONS];
 static uint32_t segments;
 
 /* Up to here everything has come. */
@@ -121,7 +127,7 @@ static void speak(const struct segment *to, const struct connection *connection)
     }
     header = begin(to, connection->ours, connection->next, ACK | (length ? PSH : 0u) | (fin ? FIN : 0u));
     put16(header + 14, limit_of(connection) - connection->next);
-    copy_bytes(header + TCP_HEADER, connection->reply.bytes, length);
+    copy_bytes(header + TCP_HEADER, connection->exchange->reply.bytes, length);
     ip_send_tcp(connection->peer, TCP_HEADER + length);
 }
 
@@ -186,6 +192,7 @@ static void open(struct connection *connection, const struct segment *segment)
     connection->ours = random_number();
     connection->outstanding = 1;
     connection->held = 0;
+    connection->exchange = &exchanges[connection - connections];
     speak(segment, connection);
 }
 
@@ -247,7 +254,7 @@ static void take(struct connection *connection, const struct segment *segment)
         connection->first += length;
         return;
     }
-    copy_bytes(connection->request + connection->held, segment->data + known, length);
+    copy_bytes(connection->exchange->request + connection->held, segment->data + known, length);
     connection->held += length;
 }
 
@@ -260,11 +267,12 @@ static void forget_the_rest(struct connection *connection)
 
 static void consume(struct connection *connection)
 {
-    unsigned count = connection->reply.consumed;
+    struct exchange *exchange = connection->exchange;
+    unsigned count = exchange->reply.consumed;
 
     connection->first += count;
     connection->held -= count;
-    copy_bytes(connection->request, connection->request + count, connection->held);
+    copy_bytes(exchange->request, exchange->request + count, connection->held);
 }
 
 /* Our FIN goes with what is outstanding, and acknowledges all there is. */
@@ -279,7 +287,7 @@ static void close(struct connection *connection)
 static void answer(struct connection *connection, enum http_result result)
 {
     consume(connection);
-    connection->outstanding = connection->reply.length;
+    connection->outstanding = connection->exchange->reply.length;
     connection->quitting = result == HTTP_QUIT;
     connection->next = connection->first;
     if (result != HTTP_KEEP || (connection->peer_closed && !connection->held))
@@ -289,14 +297,15 @@ static void answer(struct connection *connection, enum http_result result)
 /* What can be done with what is held. */
 static void proceed(struct connection *connection)
 {
+    struct exchange *exchange = connection->exchange;
     enum http_result result = HTTP_INCOMPLETE;
 
     if (connection->outstanding)
         return;
     if (!connection->discarding)
-        result = http_answer(&net.self, connection->request, connection->held, &connection->reply);
+        result = http_answer(&net.self, exchange->request, connection->held, &exchange->reply);
     if (result != HTTP_INCOMPLETE) {
-        if (connection->window >= connection->reply.length)
+        if (connection->window >= exchange->reply.length)
             answer(connection, result);
         return;
     }
@@ -305,8 +314,8 @@ static void proceed(struct connection *connection)
         close(connection);
 }
 
-/* Whether the peer waits for a word: it has sent something, or seems to have missed something, or there is news. While an
- * answer is outstanding, more that is new can wait for the end of that. */
+/* Whether the peer waits for a word: it has sent something, or seems to have missed something, or there is news. While
+ * an answer is outstanding, more that is new can wait for the end of that. */
 static void on_segment(struct connection *connection, const struct segment *segment)
 {
     uint32_t end = end_of(connection);

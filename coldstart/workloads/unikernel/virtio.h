@@ -14,7 +14,8 @@ struct transport {
     void (*accept_features)(uint64_t features);
     uint8_t (*configuration)(unsigned at);
     /* 0: the device cannot. */
-    int (*set_up_queue)(unsigned queue, unsigned size, const void *descriptors, const void *available, const void *used);
+    int (*set_up_queue)(unsigned queue, unsigned size, const void *descriptors, const void *available,
+                        const void *used);
     void (*notify)(unsigned queue);
     /* 0: there is none. */
     int (*enable_interrupt)(void);

@@ -1,5 +1,6 @@
 /* virtio 1.2, 2.7 (split queues) and 5.1 (the network device): one queue each way, no offloads. Frames are found by
  * looking at the queue; interrupts only end the sleep, so that a machine without them works, too, but never rests. */
+#include "bytes.h"
 #include "net.h"
 #include "platform.h"
 #include "virtio.h"
@@ -8,7 +9,7 @@ enum { ACKNOWLEDGE = 1, DRIVER = 2, DRIVER_OK = 4, FEATURES_OK = 8, RESET = 0 };
 enum { CAN_MAC = 5, CAN_VERSION_1 = 32 }; /* bits */
 enum { DEVICE_WRITES = 2, NO_INTERRUPT = 1, NO_NOTIFY = 1 };
 enum { RECEIVE, TRANSMIT };
-enum { SIZE = 64, BUFFER = 2048, HEADER = 12 };
+enum { SIZE = 32, BUFFER = 2048, HEADER = 12 };
 
 struct descriptor {
     uint64_t address;
@@ -39,22 +40,25 @@ struct queue {
     struct used used __attribute__((aligned(4)));
     uint16_t number;
     uint16_t seen;
-    uint8_t buffers[SIZE][BUFFER] __attribute__((aligned(16)));
+    uint8_t (*buffers)[BUFFER];
 };
 
 static const struct transport *device;
 static struct queue receive, transmit;
+static UNINITIALISED uint8_t received[SIZE][BUFFER];
+static UNINITIALISED uint8_t sent[SIZE][BUFFER];
 static uint16_t idle[SIZE]; /* transmit buffers that are not with the device, */
 static unsigned idles;      /* so many, */
 static uint16_t current;    /* and the one that is being written */
 static int has_interrupts;
 
+/* All that has been written is seen before what is read from now on. */
 static void barrier(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 
 static void give(struct queue *queue, uint16_t id)
 {
     queue->available.ring[queue->available.index % SIZE] = id;
-    barrier();
+    __atomic_thread_fence(__ATOMIC_RELEASE);
     queue->available.index++;
 }
 
@@ -72,7 +76,7 @@ static int take(struct queue *queue, uint16_t *id, unsigned *length)
 
     if (queue->used.index == queue->seen)
         return 0;
-    barrier();
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
     *id = (uint16_t)(queue->used.ring[slot].id % SIZE);
     *length = queue->used.ring[slot].length;
     queue->seen++;
@@ -86,6 +90,8 @@ void link_send(unsigned length)
     uint16_t id;
     unsigned ignored;
 
+    for (unsigned i = 0; i < HEADER; i++)
+        transmit.buffers[current][i] = 0; /* no offloads */
     transmit.descriptors[current].length = HEADER + length;
     give(&transmit, current);
     notify(&transmit);
@@ -99,9 +105,10 @@ void link_send(unsigned length)
     current = idle[--idles];
 }
 
-static int set_up(struct queue *queue, uint16_t number, uint16_t flags)
+static int set_up(struct queue *queue, uint16_t number, uint8_t (*buffers)[BUFFER], uint16_t flags)
 {
     queue->number = number;
+    queue->buffers = buffers;
     for (unsigned id = 0; id < SIZE; id++)
         queue->descriptors[id] = (struct descriptor){(uint64_t)queue->buffers[id], BUFFER, flags, 0};
     queue->available.flags = NO_INTERRUPT;
@@ -128,7 +135,8 @@ static int agree(void)
 int virtio_net_start(const struct transport *transport, uint8_t *mac)
 {
     device = transport;
-    if (!agree() || !set_up(&receive, RECEIVE, DEVICE_WRITES) || !set_up(&transmit, TRANSMIT, 0))
+    if (!agree() || !set_up(&receive, RECEIVE, received, DEVICE_WRITES) ||
+        !set_up(&transmit, TRANSMIT, sent, 0))
         return 0;
     for (unsigned i = 0; i < MAC_LENGTH; i++)
         mac[i] = device->configuration(i);

@@ -85,6 +85,9 @@ directory_pointers:
     .skip 4096
 directories:
     .skip 16384
+
+    .section .bss.uninitialised, "aw", @nobits
+    .align 16
     .skip 16384
 stack_top:
     .section .note.GNU-stack, "", @progbits

@@ -84,7 +84,8 @@ uint64_t hardware_random(void)
     return got ? value : 0;
 }
 
-/* By the local APIC's timer: a billion ticks a second in QEMU and in KVM. The processor's own counter has no known rate. */
+/* By the local APIC's timer: a billion ticks a second in QEMU and in KVM. The processor's own counter has no known
+ * rate. */
 void sleep_ms(unsigned ms)
 {
     *apic(APIC_TIMER) = APIC_MASKED;
@@ -176,6 +177,8 @@ const struct transport *find_network(void)
 
     while (!found && next_place(&text, &place))
         found = mmio_network(place.base, place.interrupt);
+    if (!found)
+        found = pci_network();
     return found ? found : microvm_network();
 }
 
