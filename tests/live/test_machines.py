@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,11 +18,18 @@ from typing import Any
 import pytest
 from conftest import COMMAND, Coldstart, Machine, leftovers, poll
 
-from coldstart.agent import launcher, netlink, spawn, tap
+from coldstart import images
+from coldstart.agent import launcher, netlink, ports, spawn, tap
+from coldstart.agent.bootloop import BootLoop
+from coldstart.agent.oneboot import Prey
+from coldstart.agent.qemu.options import Options
+from coldstart.agent.records import Order, Ready
+from coldstart.agent.runtimes import Context, qemu
 
 pytestmark = pytest.mark.live
 
 UNIKERNEL = "runtime: qemu, image: hello-unikernel, accel: tcg"
+SIOCSIFFLAGS = 0x8914
 HOPELESS_S = "3s"  # for what must never be ready; an emulated unikernel takes a tenth of a second
 
 
@@ -109,6 +118,25 @@ def test_a_machine_that_never_runs_is_never_ready(coldstart: Coldstart, net: str
     assert "reclaimed" in boot["marks_ns"]
 
 
+def test_a_machine_that_never_runs_has_no_open_port(coldstart: Coldstart) -> None:
+    """Likewise when a connection is all that is asked for."""
+    boot = one_boot(coldstart, "qemu_args: [-S], ready: {tcp: {port: 8080}, timeout: 2s}", code=3)
+    assert (boot["outcome"], "tcp" in boot["marks_ns"]) == ("timeout", False)
+
+
+def test_a_lost_bridge_leads_to_nobody_else(coldstart: Coldstart) -> None:
+    """Without it the default route would take our probes to strangers, who may well answer."""
+    more = "env: {COLDSTART_FAULT: deaf}, ready: {tcp: {port: 8080}, timeout: 4s}"
+    sweep = coldstart.start("--playbook", coldstart.playbook(target(more), "boots: 1, gap: 0s"))
+    poll(lambda: qemus(sweep.run))
+    (bridge,) = (name for name, alias in netlink.aliases().items() if alias == tap.ALIAS + sweep.run)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16s24x", bridge.encode()))  # down: its route is gone
+    assert sweep.wait() == 3
+    (boot,) = coldstart.records()
+    assert (boot["outcome"], "tcp" in boot["marks_ns"]) == ("timeout", False)
+
+
 def test_a_leftover_at_the_same_address_is_not_believed(coldstart: Coldstart) -> None:
     """Its nonce is another boot's."""
     boot = one_boot(coldstart, "env: {COLDSTART_NONCE: anothers}", code=3, timeout=HOPELESS_S)
@@ -145,9 +173,10 @@ def test_too_little_memory(coldstart: Coldstart) -> None:
     assert "Not enough space" in boot["detail"]
 
 
-def test_an_option_that_qemu_refuses(coldstart: Coldstart) -> None:
-    """Its message is the reason."""
-    boot = one_boot(coldstart, "machine: nosuch", code=3)
+@pytest.mark.parametrize("more", ["machine: nosuch", "machine: nosuch, exit_codes: [1], ready: {exit: 1}"])
+def test_an_option_that_qemu_refuses(coldstart: Coldstart, more: str) -> None:
+    """Its message is the reason; and its exit code, which a guest's may look like, is not the guest's."""
+    boot = one_boot(coldstart, more, code=3)
     assert boot["outcome"] == "error:exited"
     assert "unsupported machine type" in boot["detail"]
 
@@ -180,14 +209,23 @@ def test_a_missing_disk_is_told_before_anything_is_touched(coldstart: Coldstart)
     assert not coldstart.runs()
 
 
-def test_a_taken_port_is_a_recorded_outcome(coldstart: Coldstart) -> None:
-    """Somebody else listens where QEMU was to forward: QEMU's words, and no answer of theirs is believed."""
+def test_a_taken_port_is_a_recorded_outcome(node: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else has come to listen where QEMU was to forward, and even answers: QEMU's words are the reason."""
+    image = images.resolve("hello-unikernel", packaging="machine", arch="x86_64", base=Path())
+    options = Options(**{**image.options, "net": "user", "accel": "tcg"})
+    runtime = qemu.Runtime(options, Context("test-taken", str(tmp_path)))
+    ready = Ready(port=8080, nonce=True, timeout_ns=5_000_000_000)
+    prepared = runtime.prepare(image.image, ready, {part: str(path) for part, path in image.paths.items()})
+    read, write = os.pipe()
+    loop = BootLoop(read)
     with closing(socket.create_server(("127.0.0.1", 0))) as other:
-        port = other.getsockname()[1]
-        forward = f"-netdev, 'user,id=other,hostfwd=tcp:127.0.0.1:{port}-:80'"
-        boot = one_boot(coldstart, f"net: user, qemu_args: [{forward}]", code=3)
-    assert boot["outcome"] == "error:exited"
-    assert "Could not set up host forwarding" in boot["detail"]
+        monkeypatch.setattr(ports, "free", lambda address: other.getsockname()[1])
+        boot = loop.boot(Order(0, 0, "t"), Prey(runtime, ready, prepared))
+    loop.close()
+    os.close(read)
+    os.close(write)
+    assert (boot.outcome, "ready" in boot.marks_ns) == ("error:exited", False)
+    assert "Could not set up host forwarding" in boot.detail
 
 
 # --- permissions ---
@@ -262,8 +300,8 @@ def bridge(node: Machine) -> Iterator[tap.Bridge]:
     assert tap.remove_marked("test-bridge", but="") == [f"bridge {made.name}"]
 
 
-def test_a_bridge_keeps_what_is_sent_too_early(bridge: tap.Bridge) -> None:
-    """It is routed here even while nobody is plugged in; a tap goes with its descriptor, neighbours stay known."""
+def test_a_bridge_without_anybody(bridge: tap.Bridge) -> None:
+    """Its addresses are routed here while nobody is there; a tap goes with its descriptor, neighbours stay known."""
     address = bridge.next_address()
     fd = bridge.plug("cs-00000001")
     assert Path("/sys/class/net/cs-00000001/tx_queue_len").read_text().strip() == str(tap.QUEUE_FRAMES)

@@ -173,11 +173,13 @@ def test_it_has_the_whole_interface(name):
 
 def test_it_never_reads_a_clock_and_never_prints(name):
     """There is one stopwatch, and stdout is the protocol's."""
-    tree = ast.parse(Path(runtimes.load(name).__file__).read_text())
-    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
-    assert not imported & {"time", "datetime", "timeit"}
-    assert "print" not in called
+    own = Path(runtimes.load(name).__file__)
+    for path in [own, *(own.parent.parent / name).glob("*.py")]:  # and the folder that bears its name, if there is one
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+        called = {node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+        assert not imported & {"time", "datetime", "timeit"}
+        assert "print" not in called
 
 
 # -- what it does
@@ -192,7 +194,8 @@ def test_a_boot(bench):
     """Every mark in its order, an outcome, and nothing left when it is `reclaimed`."""
     one = bench()
     for boot in one.boots(one.prepared(), 3):
-        assert (boot.outcome, boot.flags) == ("ok", ())
+        assert boot.outcome == "ok"
+        assert not [flag for flag in boot.flags if not flag.startswith("disturbed:")]  # that is the machine's doing
         marks = boot.marks_ns
         assert set(marks) <= set(MARKS)
         assert 0 <= marks["created"] <= marks["api_return"] <= marks["stop"]
