@@ -41,7 +41,8 @@ def test_the_wheel_has_what_a_user_needs(wheel):
         names = set(archive.namelist())
         metadata = next(archive.read(name) for name in names if name.endswith("METADATA")).decode()
     built = "coldstart/workloads/hello/built/"
-    assert {f"{built}hello.{arch}{suffix}" for arch in ("x86_64", "aarch64") for suffix in ("", ".docker.tar")} <= names
+    kinds = ("hello.{}", "hello.{}.docker.tar", "hello-unikernel.{}")
+    assert {built + kind.format(arch) for arch in ("x86_64", "aarch64") for kind in kinds} <= names
     assert {"coldstart/shipped/inventories/local.yaml", "coldstart/shipped/playbooks/quick.yaml"} <= names
     assert "py3-none-any" in wheel.name
     assert not [line for line in metadata.splitlines() if "ziglang" in line and "extra" not in line]
