@@ -2,8 +2,11 @@
 
 enum { DEFAULT_PORT = 8080, MAX_PORT = 65535, MAX_CODE = 255, MAX_PREFIX = 32, MAX_NUMBER = 999999999 };
 
+/* One copy for all callers: see http.c. */
+#define SHARED __attribute__((noinline)) static
+
 /* What follows the prefix, or 0 if the text begins otherwise. */
-static const char *after(const char *prefix, const char *text)
+SHARED const char *after(const char *prefix, const char *text)
 {
     while (*prefix)
         if (*prefix++ != *text++)
@@ -13,7 +16,7 @@ static const char *after(const char *prefix, const char *text)
 
 static int is_end(char c) { return !c || c == ' '; }
 
-static const char *next_word(const char *text)
+SHARED const char *next_word(const char *text)
 {
     while (!is_end(*text))
         text++;
@@ -35,7 +38,7 @@ static const char *value_of(const char *key, const char *text)
 }
 
 /* Advances the text behind it; 0 if there is none, or if it is above the limit. */
-static int read_number(const char **text, unsigned limit, unsigned *number)
+SHARED int read_number(const char **text, unsigned limit, unsigned *number)
 {
     const char *begin = *text;
     uint64_t value = 0;
