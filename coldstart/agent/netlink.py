@@ -16,7 +16,10 @@ _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _RTM_GETLINK, _RTM_SETLINK, _RTM_NEWLINK, _RTM_NEWNEIGH = 18, 19, 16, 28
 _REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
 _CREATE_OR_REPLACE = 0x400 | 0x100
-_NUD_PERMANENT = 0x80
+_NUD_PERMANENT, _NUD_NOARP = 0x80, 0x40
+_AF_BRIDGE, _NTF_MASTER = 7, 0x4
+_IFLA_PROTINFO, _NESTED = 12, 0x8000
+_FLOODS = (9, 27, 30)  # IFLA_BRPORT_{UNICAST,MCAST,BCAST}_FLOOD
 _NDA_DST, _NDA_LLADDR = 1, 2
 _IFLA_IFNAME, _IFLA_IFALIAS = 3, 20
 _HEADER_BYTES, _LINK_BYTES = 16, 16
@@ -34,6 +37,26 @@ def add_neighbour(interface: str, address: str, mac: str) -> None:
     """Make `address` on `interface` known for good. PermissionError without CAP_NET_ADMIN, OSError otherwise."""
     message = neighbour_message(socket.if_nametoindex(interface), address, mac)
     _acknowledged(message, f"neighbour entry for {address} on {interface}")
+
+
+def forwarding_message(port_index: int, mac: str) -> bytes:
+    """RTM_NEWNEIGH for a bridge's forwarding table, as bytes."""
+    body = struct.pack("=BxxxiHBB", _AF_BRIDGE, port_index, _NUD_NOARP, _NTF_MASTER, 0)
+    body += _attribute(_NDA_LLADDR, bytes.fromhex(mac.replace(":", "")))
+    return _message(_RTM_NEWNEIGH, _REQUEST | _ACK | _CREATE_OR_REPLACE, body)
+
+
+def forward(port: str, mac: str) -> None:
+    """Have the bridge that `port` is on send there what is for `mac`, and not to all its ports until it has learnt."""
+    _acknowledged(forwarding_message(socket.if_nametoindex(port), mac), f"forwarding entry for {mac} on {port}")
+
+
+def close_to_floods(port: str) -> None:
+    """Have the bridge send to this port only what is for it: nothing unknown, no broadcast, no multicast."""
+    closed = b"".join(_attribute(kind, b"\0") for kind in _FLOODS)
+    body = struct.pack("=BxHiII", _AF_BRIDGE, 0, socket.if_nametoindex(port), 0, 0)
+    body += _attribute(_IFLA_PROTINFO | _NESTED, closed)
+    _acknowledged(_message(_RTM_SETLINK, _REQUEST | _ACK, body), f"floods of {port}")
 
 
 def set_alias(interface: str, alias: str) -> None:

@@ -44,8 +44,9 @@ class Bridge:
         netlink.add_neighbour(self.name, address, mac_of(address))
         return address
 
-    def plug(self, name: str) -> int:
-        """A new tap device of this name, up and on the bridge: its descriptor. It goes when the last copy is closed."""
+    def plug(self, name: str, address: str) -> int:
+        """A new tap device of this name, up and on the bridge, for whoever has this address: its descriptor. It goes
+        when the last copy is closed."""
         fd = os.open(_DEVICE, os.O_RDWR | os.O_CLOEXEC)
         try:
             fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TAP | _IFF_NO_PI))
@@ -53,6 +54,9 @@ class Bridge:
                 _ask(control, _SIOCSIFTXQLEN, name, struct.pack("i20x", QUEUE_FRAMES))
                 port = struct.pack("i20x", socket.if_nametoindex(name))
                 _ask(control, _SIOCBRADDIF, self.name, port)
+                # Before it is up: else each early probe of one machine, and its announcement, would wake all others.
+                netlink.close_to_floods(name)
+                netlink.forward(name, mac_of(address))
                 _ask(control, _SIOCSIFFLAGS, name, struct.pack("H22x", _IFF_UP))
         except OSError:
             os.close(fd)
@@ -75,7 +79,7 @@ def create(run: str) -> Bridge:
             _ask(control, _SIOCSIFNETMASK, name, _address(str(subnet.netmask)))
             _ask(control, _SIOCSIFFLAGS, name, struct.pack("H22x", _IFF_UP))
             bridge = Bridge(name, addresses)
-            os.close(bridge.plug(bridge_name(f"{run}/trial")))  # can there be tap devices at all?
+            os.close(bridge.plug(bridge_name(f"{run}/trial"), addresses.spare))  # can there be tap devices at all?
         except OSError:
             _delete(control, name)
             raise

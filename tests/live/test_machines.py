@@ -303,7 +303,7 @@ def bridge(node: Machine) -> Iterator[tap.Bridge]:
 def test_a_bridge_without_anybody(bridge: tap.Bridge) -> None:
     """Its addresses are routed here while nobody is there; a tap goes with its descriptor, neighbours stay known."""
     address = bridge.next_address()
-    fd = bridge.plug("cs-00000001")
+    fd = bridge.plug("cs-00000001", address)
     assert Path("/sys/class/net/cs-00000001/tx_queue_len").read_text().strip() == str(tap.QUEUE_FRAMES)
     os.close(fd)
     assert not Path("/sys/class/net/cs-00000001").exists()
@@ -317,7 +317,7 @@ def test_a_bridge_without_anybody(bridge: tap.Bridge) -> None:
 def test_frames_reach_the_tap(bridge: tap.Bridge) -> None:
     """To the hardware address that was fixed before, without ARP."""
     address = bridge.next_address()
-    fd = bridge.plug("cs-00000001")
+    fd = bridge.plug("cs-00000001", address)
     with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sock:
         sock.sendto(b"payload", (address, 9))
         frames = iter(lambda: os.read(fd, 2048), b"")
@@ -325,6 +325,21 @@ def test_frames_reach_the_tap(bridge: tap.Bridge) -> None:
     assert frame[:6] == b"\x02\xc5" + socket.inet_aton(address)
     assert frame.endswith(b"payload")
     os.close(fd)
+
+
+def test_frames_reach_nobody_else(bridge: tap.Bridge) -> None:
+    """A probe for a machine that has not said a word yet does not wake the others."""
+    others, address = bridge.next_address(), bridge.next_address()
+    other, fd = bridge.plug("cs-00000001", others), bridge.plug("cs-00000002", address)
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sock:
+        sock.sendto(b"payload", (address, 9))
+        sock.sendto(b"payload", (others, 9))
+        for number, expected in ((fd, address), (other, others)):
+            frames = iter(lambda: os.read(number, 2048), b"")  # noqa: B023 - it is used up in this turn
+            first = next(frame for frame in frames if frame[12:14] == b"\x08\x00" and frame[23] == 17)
+            assert first[30:34] == socket.inet_aton(expected)
+    os.close(fd)
+    os.close(other)
 
 
 def test_somebody_elses_bridge_stays(node: Machine) -> None:

@@ -113,7 +113,7 @@ class Runtime:
                 ours.callback(os.close, console.write_end)
                 streams = {1: console.write_end, 2: said}
                 if self._bridge:
-                    streams[command.TAP_FD] = self._bridge.plug(interface)
+                    streams[command.TAP_FD] = self._bridge.plug(interface, place.address)
                     ours.callback(os.close, streams[command.TAP_FD])
                 leader = Leader(spawn.spawn_with(argv, self._environ, streams))
             except OSError as error:
