@@ -125,7 +125,7 @@ def _coarse(ran: _Ran) -> Doubt | None:
         worst = int(np.quantile(widths, 0.99, method="higher")) if widths else 0
         if worst > COARSE_NS:
             found.append(_Finding(cell, format_duration(worst)))
-    advice = "`ready` may be earlier by that much, unless the workload itself was slow to answer"
+    advice = "`ready` may be earlier by that much: something kept the prober busy, or its packets were lost"
     return _doubt("resolution", "the probe was slow to see readiness (99th percentile): {}", advice, found)
 
 

@@ -78,7 +78,7 @@ class Boot:
 
     outcome: `ok`, `timeout`, `not-cold` or `error:<what>`; detail: the reason in words, for a failure.
     marks_ns: ns since `command` (which is 0 by definition) on the node's monotonic clock.
-    resolution_ns: from the last probe that failed to the first valid answer; None when no probe failed.
+    resolution_ns: by how much `ready` may be late, because nobody asked earlier; None when no probe failed.
     planned_ns, achieved_ns: when it should start and did, node's monotonic clock.
     memory_bytes: by named definition (`pss`, `cgroup_current`, `cgroup_peak`), read between ready and stop.
     cache_bytes: page cache of the image's files: `files` (their size), `before` (resident as found),

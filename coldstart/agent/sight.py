@@ -28,12 +28,15 @@ class Sight:
             self.first_byte[seen.probe] = now_ns
         elif seen.what == "valid" and self.ready_ns is None:
             self.ready_ns = self.first_byte.get(seen.probe, now_ns)
-            before = self._last_unanswered(seen.probe)
-            self.resolution_ns = None if before is None else self.ready_ns - before
+            self.resolution_ns = self._resolution_ns(seen.probe, self.ready_ns)
 
-    def _last_unanswered(self, answered: int) -> int | None:
-        """When the last probe was sent that would have been answered, had the instance been there: the truth lies after
-        it. The one before the answered one; or a later one, while that still waited for its connection to be taken."""
-        taken_ns = self.accepted.get(answered, self.opened.get(answered, 0))
-        sent = (at for probe, at in self.opened.items() if probe != answered and at <= taken_ns)
-        return max(sent, default=None)
+    def _resolution_ns(self, answered: int, ready_ns: int) -> int | None:
+        """By how much an earlier probe could have had its answer earlier. The answered one's connection was taken at
+        some instant; the last other probe that was sent before it was not answered, so nobody was there yet. What the
+        workload takes to answer is its own, not ours."""
+        taken_ns = self.accepted.get(answered)
+        limit_ns = self.opened.get(answered, 0) if taken_ns is None else taken_ns
+        sent = [at for probe, at in self.opened.items() if probe != answered and at <= limit_ns]
+        if not sent:
+            return None
+        return (ready_ns if taken_ns is None else taken_ns) - max(sent)
