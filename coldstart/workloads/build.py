@@ -171,11 +171,11 @@ def _place(files: dict[str, bytes], key: str, out: Path) -> None:
     """The stamp last: a build that was cut short does not look finished."""
     out.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
-        _write(out / name, data, 0o644 if name.endswith(".tar") else 0o755)
-    _write(out / STAMP, key.encode(), 0o644)
+        write(out / name, data, 0o644 if name.endswith(".tar") else 0o755)
+    write(out / STAMP, key.encode(), 0o644)
 
 
-def _write(path: Path, data: bytes, mode: int) -> None:
+def write(path: Path, data: bytes, mode: int) -> None:
     """Whole or not at all, even if two builds run at once."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         try:

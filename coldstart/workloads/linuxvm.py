@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,7 +79,7 @@ def build(arch: str, *, out: Path, program: bytes, init: bytes, kernel: Kernel) 
         # The stamp last: a build that was cut short does not look finished.
         out.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path, data in files.items():
-            _write(path, data)
+            artifacts.write(path, data, 0o600)
     except OSError as error:
         raise ImageError(f"{out}: {error.strerror}", hint="set XDG_CACHE_HOME to a folder with room") from None
     return vm
@@ -122,18 +121,6 @@ def _is_current(vm: LinuxVm, stamp: Path, key: str) -> bool:
         return bool(json.loads(stamp.read_bytes()) == wanted)
     except (OSError, ValueError):
         return False
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Whole or not at all, even if two builds run at once."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
-            file.write(data)
-            file.flush()
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
 
 
 def _sha256(data: bytes) -> str:
