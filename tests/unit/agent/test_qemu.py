@@ -357,7 +357,10 @@ def test_what_is_launched_dies_with_its_parent() -> None:
     )
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
         assert parent.stdout
-        child = os.pidfd_open(int(parent.stdout.readline()))
+        pid = int(parent.stdout.readline())
+        child = os.pidfd_open(pid)
+        while Path(f"/proc/{pid}/comm").read_text() != "sleep\n":  # before it is, it has not asked for the signal
+            assert not select.select([child], [], [], 0.001)[0]
         parent.kill()
     with os.fdopen(child):
         assert select.select([child], [], [], 10)[0]
