@@ -12,7 +12,7 @@ KIB = 1024
 TAP_FD = 3  # of QEMU
 # What QEMU's own network stack tells its only guest.
 USER_ADDRESS, USER_GATEWAY, USER_PREFIX = "10.0.2.15", "10.0.2.2", 24
-# Emulated: a Raspberry Pi 4's, because all that QEMU knows of ARM slows Linux down; of x86_64 it does not.
+# Emulated: a Raspberry Pi 4's, as edge nodes have; elsewhere all that QEMU knows. KVM takes the processor's own.
 _EMULATED = {"aarch64": "cortex-a72"}
 
 
