@@ -78,7 +78,7 @@ class Booter:
     def boot(self) -> tuple[Boot, Place]:
         """One boot that went well, and where it was; Failed if it did not."""
         self._index += 1
-        boot = self._loop.boot(Order(0, self._index, "hello"), self.prey)
+        boot = self._loop.boot(self._loop.stage(Order(0, self._index, "hello"), self.prey))
         gc.collect(0)  # as BootLoop.run does between boots
         if boot.outcome != OK or self.runtime.last is None:
             raise Failed(f"boot {self._index}: {boot.outcome} {boot.detail}")

@@ -14,12 +14,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 
+NAME = "coldstart-agent"  # in its argv, for whoever looks at a process list
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can say
 
 # -I: no PYTHON* variables, no user site; -S: no site at all, which saves a third of the start.
 _FLAGS = ("-I", "-S", "-u", "-c")
+# It runs under whatever Python there is, so that an old one can say so itself.
 _FIRST_STAGE = """
 import os, sys
+if sys.version_info < (3, 9):
+    sys.exit("coldstart: Python %d.%d is too old" % sys.version_info[:2])
 left = int(sys.argv[1])
 fd = os.memfd_create("coldstart")
 while left:
@@ -55,7 +59,8 @@ def build() -> Bundle:
 
 def command(python: str, bundle: Bundle) -> list[str]:
     """The argv that runs the agent, once `bundle.data` is written to its stdin."""
-    return [python, *_FLAGS, _FIRST_STAGE, str(len(bundle.data))]
+    # In hex: it passes login shells, whose ideas of quotes and newlines differ.
+    return [python, *_FLAGS, f'exec(bytes.fromhex("{_FIRST_STAGE.encode().hex()}"))', str(len(bundle.data)), NAME]
 
 
 def _sources(folder: Traversable, name: str) -> Iterator[tuple[str, bytes]]:

@@ -31,6 +31,11 @@ _STORE = click.option(
     help="SQLite file with all results.  [default: $XDG_STATE_HOME/coldstart/coldstart.db]",
 )
 _LISTED = click.option("--format", "format_", type=click.Choice(("table", "json")), default="table", show_default=True)
+_ACCEPT = click.option(
+    "--accept-new-host-keys",
+    is_flag=True,
+    help="Take and keep the host key of a node that has none in known_hosts. A changed key is refused all the same.",
+)
 _RUN = click.argument("run", metavar="[RUN]", default="latest", shell_complete=completion.runs)
 
 
@@ -76,6 +81,7 @@ def main() -> None:
 @click.option("--resume", metavar="RUN", shell_complete=completion.runs, help="Go on with a run that was cut short.")
 @click.option("--dry-run", is_flag=True, help="Show what would run and how long it would take; touch nothing.")
 @click.option("--max-failures", type=click.IntRange(0), default=0, show_default=True, help="More failed boots: exit 3.")
+@_ACCEPT
 @click.option("--reconnect", metavar="SECONDS", type=click.IntRange(0), default=120, show_default=True,
               help="How long to try to have a lost node back.")  # fmt: skip
 def sweep(store: Path | None, format_: str, resume: str | None, *, dry_run: bool, **options: Any) -> None:
@@ -84,8 +90,10 @@ def sweep(store: Path | None, format_: str, resume: str | None, *, dry_run: bool
     INVENTORY is a file in Ansible's YAML format, or the name of a shipped one.
     """
     from coldstart import sweeping
+    from coldstart.reach import Reach
 
     max_failures, reconnect_s = options.pop("max_failures"), options.pop("reconnect")
+    reach = Reach(accept_new_host_keys=options.pop("accept_new_host_keys"))
     wanted = sweeping.Selection(**options)
     if dry_run:
         _print_plan(sweeping.load(wanted), "json" if format_ == "json" else "table")
@@ -93,7 +101,7 @@ def sweep(store: Path | None, format_: str, resume: str | None, *, dry_run: bool
     sweeping.load(wanted)  # what is wrong with the documents is said before a store is made
     with sweeping.open_store(store) as opened:
         job = sweeping.load(wanted, seed=sweeping.seed_of(opened, resume))
-        outcome = sweeping.sweep(job, opened, resume=resume, reconnect_s=reconnect_s)
+        outcome = sweeping.sweep(job, opened, reach, resume=resume, reconnect_s=reconnect_s)
         if outcome.run:
             _print_run(opened, outcome.run, format_)
     outcome.judge(max_failures)
@@ -156,13 +164,19 @@ def export(run: str, store: Path | None, format_: str) -> None:
 @click.option("--run", metavar="RUN", help="Only what this run has left.")
 @click.option("--all", "everything", is_flag=True, help="What any dead run has left (the default).")
 @click.option("--images", is_flag=True, help="Also the images that were pushed to the nodes.")
-def clean(inventory: str, limit: str | None, run: str | None, *, everything: bool, images: bool) -> None:
+@_ACCEPT
+def clean(
+    inventory: str, limit: str | None, run: str | None, *, everything: bool, images: bool, accept_new_host_keys: bool
+) -> None:
     """Remove what killed runs have left on the nodes: only what bears our mark. A running sweep is refused."""
     from coldstart import sweeping
 
     if run and everything:
         raise click.UsageError("--run and --all exclude each other")
-    for line in sweeping.clean(sweeping.nodes(inventory, limit), run or "", also_images=images):
+    from coldstart.reach import Reach
+
+    reach = Reach(accept_new_host_keys=accept_new_host_keys)
+    for line in sweeping.clean(sweeping.nodes(inventory, limit), run or "", reach, also_images=images):
         _print(line + "\n")
 
 
@@ -228,7 +242,8 @@ def _print_run(store: Store, reference: str, format_: str) -> None:
     from coldstart.report import document
 
     run = store.find(reference)
-    built = document.build(run, store.cells(run.id), store=str(store.path))
+    nodes = document.Nodes(store.starts(run.id), store.facts(run.id), store.lost(run.id))
+    built = document.build(run, store.cells(run.id), nodes, store=str(store.path))
     _print(report.render(built, format_, width=_width(), colour=sys.stdout.isatty()))
 
 

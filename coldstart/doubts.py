@@ -7,14 +7,15 @@ trouble are one line. A rule never drops a boot. Thresholds are constants here, 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
 
+from coldstart import synchrony
 from coldstart.agent.records import OK
-from coldstart.model import Boot, Cell
+from coldstart.model import Boot, Cell, WaveStart
 from coldstart.stats import Summary, drift, robust_z, span_seconds
 from coldstart.units import format_duration
 
@@ -23,6 +24,8 @@ OUTLIER_SDS = 10  # robust standard deviations; as hyperfine does: rare enough t
 DRIFT_SDS = 3  # of the rank correlation, whose sd without a trend is 1 / sqrt(n - 1)
 DRIFT_SHARE = 0.05  # a trend that moves the median by less is real perhaps, but of no use to know
 COARSE_NS = 10_000_000  # the project's own bound for the 99th percentile of the resolution
+LATE_NS = 5_000_000  # beyond what a scheduler does to a thread that waits: the message itself was late
+UNSURE_NS = 10_000_000  # as long as a container's start call: such starts are not together in any useful sense
 SHOWN = 3  # cells a doubt names before it counts the rest
 LONGEST_REASON = 160
 
@@ -48,6 +51,41 @@ def doubts(cells: Sequence[Cell], summaries: Sequence[Summary]) -> list[Doubt]:
     ran = [(cell, summary) for cell, summary in zip(cells, summaries, strict=True) if cell.boots]
     found = (rule(ran) for rule in _RULES)
     return [doubt for doubt in found if doubt]
+
+
+def node_doubts(facts: Mapping[str, Mapping[str, str]], starts: Sequence[WaveStart]) -> list[Doubt]:
+    """Likewise about nodes. facts: by node; starts: of every wave."""
+    late_ns = {start.node: synchrony.late_ns(start) for start in sorted(starts, key=synchrony.late_ns)}
+    unsure_ns = {start.node: start.bound_ns for start in sorted(starts, key=lambda start: start.bound_ns)}
+    found = (
+        _of_nodes("suspended", "suspended during the sweep", _SLEPT, _moved(facts, "slept_ns")),
+        _of_nodes("clock-set", "wall clock set during the sweep", _SET, _moved(facts, "stepped_ns")),
+        _of_nodes("late", "started after the agreed instant", _LATE, _above(late_ns, LATE_NS)),
+        _of_nodes("clock-bound", "clock not known better than", _UNSURE, _above(unsure_ns, UNSURE_NS)),
+    )
+    return [doubt for doubt in found if doubt]
+
+
+_SLEPT = "durations do not count the sleep, but caches and clocks changed: keep machines awake, and repeat"
+_SET = "no boot is timed by that clock; let it be synchronised before a sweep"
+_LATE = "the node was busy, or the message came late: what it shared with others in time, it did not"
+_UNSURE = "differences between nodes in time below that mean nothing: use a link with a shorter round trip"
+
+
+def _moved(facts: Mapping[str, Mapping[str, str]], name: str) -> dict[str, int]:
+    return {node: abs(moved_ns) for node, found in facts.items() if (moved_ns := int(found.get(name, 0)))}
+
+
+def _above(values_ns: Mapping[str, int], limit_ns: int) -> dict[str, int]:
+    return {node: value_ns for node, value_ns in values_ns.items() if value_ns > limit_ns}
+
+
+def _of_nodes(kind: str, text: str, advice: str, found: Mapping[str, int]) -> Doubt | None:
+    if not found:
+        return None
+    shown = [f"{node} ({format_duration(value_ns)})" for node, value_ns in list(found.items())[:SHOWN]]
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return Doubt(kind, ", ".join(found), f"{text}: {', '.join(shown)}{more}", advice)
 
 
 _Ran = Sequence[tuple[Cell, Summary]]

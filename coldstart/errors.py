@@ -46,9 +46,13 @@ class TooManyFailures(ColdstartError):
 
 
 class NodeError(ColdstartError):
-    """A node cannot be reached, or is lost: look at the node."""
+    """A node cannot be reached, or is lost: look at the node. kind: a word for what is wrong, for `check`."""
 
     exit_code = 4
+
+    def __init__(self, message: str, *, hint: str = "", kind: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.kind = kind
 
 
 class ProtocolError(NodeError):

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from coldstart.model import Boot
+from coldstart.model import Boot, WaveStart
 
 
 @dataclass(frozen=True)
 class NodeUp:
-    """A node's agent answers. swept: leftovers of dead runs that it removed on arrival; stuck: that it could not."""
+    """A node's agent answers. swept: leftovers of dead runs that it removed on arrival; stuck: that it could not;
+    free: bytes, by what (`memory_bytes`, `disk_bytes`)."""
 
     node: str
     facts: Mapping[str, str]
     swept: tuple[str, ...] = ()
     stuck: tuple[str, ...] = ()
+    free: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,30 @@ class BootDone:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """A node is ready for its next wave and waits for the others."""
+
+    node: str
+
+
+@dataclass(frozen=True)
+class Started:
+    """A node began a wave."""
+
+    node: str
+    start: WaveStart
+
+
+@dataclass(frozen=True)
+class ClockMoved:
+    """A node slept, or its wall clock was set, by so much."""
+
+    node: str
+    slept_ns: int
+    stepped_ns: int
+
+
+@dataclass(frozen=True)
 class LinkLost:
     """The link broke; the controller tries to have it back."""
 
@@ -68,4 +94,4 @@ class NodeDone:
     leftovers: tuple[str, ...] = ()
 
 
-Event = NodeUp | TargetReady | Skipped | BootDone | LinkLost | NodeDone
+Event = NodeUp | TargetReady | Skipped | Waiting | Started | BootDone | ClockMoved | LinkLost | NodeDone

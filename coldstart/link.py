@@ -1,7 +1,8 @@
 """One conversation with one node, over any byte stream: messages, heartbeats, and the moment it must be given up.
 
-A `Link` is the stream; `local.py` makes one. The watchdog on the other side ends its run when it hears nothing for
-15 s, so this side pings every PING_S and in turn gives up when it hears nothing for SILENCE_S.
+A `Link` is the stream; `local.py` and `ssh.py` make one. The watchdog on the other side ends its run when it hears
+nothing for 15 s, so this side pings every PING_S and in turn gives up when it hears nothing for SILENCE_S. Every answer
+to a ping bears the node's clocks: `clock` learns from all of them.
 """
 
 from __future__ import annotations
@@ -9,16 +10,21 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from coldstart.agent.wire import CHUNK_BYTES, Decoder, Encoder, Message, WireError
+from coldstart.clock import NodeClock, Offset, Sample
 from coldstart.errors import ImageError, NodeError, ProtocolError
 
 PING_S = 5.0
 SILENCE_S = 15.0
+BURST = 20  # pings before a wave; the best of them counts
+BURST_LIMIT_S = 3.0  # a slow node must not keep the others waiting
+UNANSWERED = 4  # chunks under way: enough for a long fat link, few enough for answers to keep coming on a thin one
 FAREWELL_S = 25.0  # the watchdog's grace, and a little
 
 
@@ -26,12 +32,24 @@ class LinkLost(NodeError):
     """The stream ended or fell silent; what was under way may be done again over a new one."""
 
 
+class Unreachable(NodeError):
+    """No link can be had now; it may be otherwise later."""
+
+    def __init__(
+        self, message: str, *, hint: str = "is it up, and can you ssh there?", kind: str = "unreachable"
+    ) -> None:
+        super().__init__(message, hint=hint, kind=kind)
+
+
 class NodeBusy(NodeError):
     """Another run holds the node. run: which."""
 
     def __init__(self, message: str, run: str) -> None:
-        super().__init__(message, hint="wait for it, or end it")
+        super().__init__(message, hint="wait for it, or end it", kind="busy")
         self.run = run
+
+
+_T = TypeVar("_T")
 
 
 class Link(Protocol):
@@ -56,7 +74,12 @@ class Conversation:
         self._decoder = Decoder()
         self._inbox: list[Message] = []
         self._lost = False
-        self._pinger = asyncio.create_task(self._ping())
+        self._reading: asyncio.Task[bytes] | None = None
+        self._pings: dict[int, int] = {}  # under way: when each was sent
+        self._ping_id = 0
+        self._pinger = asyncio.create_task(self._keep_pinging())
+        self._pong = asyncio.Event()
+        self.clock = NodeClock()
         self.leftovers: tuple[str, ...] = ()
 
     async def __aenter__(self) -> Conversation:
@@ -77,11 +100,16 @@ class Conversation:
             pass  # the watchdog on the other side does the same by itself once the stream is closed
         finally:
             self._pinger.cancel()
+            if self._reading is not None:
+                self._reading.cancel()
             await self._link.close()
 
     async def tell(self, kind: str, **fields: Any) -> None:
         try:
-            await self._link.write(self._encoder.encode(kind, **fields))
+            async with asyncio.timeout(SILENCE_S):  # on a link that is cut, writing may never end
+                await self._link.write(self._encoder.encode(kind, **fields))
+        except TimeoutError:
+            raise await self._broken(f"nothing could be sent for {SILENCE_S:g} s") from None
         except OSError as error:
             raise await self._broken(str(error)) from None
 
@@ -112,29 +140,61 @@ class Conversation:
             answer = await self.ask("offer", "have", "need", sha256=sha256, size_bytes=size_bytes)
             if answer["type"] == "have":
                 return
-            at = file.seek(answer["offset"])
-            while data := file.read(CHUNK_BYTES):
-                await self._chunk(sha256, data)
+            left = size_bytes - file.seek(answer["offset"])
+            unanswered = 0
+            while left or not unanswered:  # all of it may be there, unverified: then an empty chunk has it verified
+                data = file.read(min(CHUNK_BYTES, left))
+                if left and not data:
+                    raise ImageError(f"{path}: it changed while it was sent", hint="try again when nobody writes it")
+                await self.tell("chunk", sha256=sha256, data=base64.b64encode(data).decode("ascii"))
                 sent(len(data))
-                at += len(data)
-        if at != size_bytes:
-            raise ImageError(f"{path}: it changed while it was sent", hint="try again when nobody writes it")
-        if answer["offset"] == size_bytes:
-            await self._chunk(sha256, b"")  # all of it is there, unverified
-        answer = await self.expect("have", "refused")
-        if answer["type"] == "refused":
-            raise NodeError(f"{self._node}: {path.name}: {answer['reason']}", hint="run it again to push it anew")
+                left -= len(data)
+                unanswered += 1
+                if unanswered == UNANSWERED and left:
+                    await self._kept(path, "got")
+                    unanswered -= 1
+            for _ in range(unanswered - 1):
+                await self._kept(path, "got")
+        await self._kept(path, "have")
 
-    async def _chunk(self, sha256: str, data: bytes) -> None:
-        await self.tell("chunk", sha256=sha256, data=base64.b64encode(data).decode("ascii"))
+    async def _kept(self, path: Path, answer: str) -> None:
+        """The node's word for a chunk."""
+        message = await self.expect(answer, "refused")
+        if message["type"] == "refused":
+            raise NodeError(f"{self._node}: {path.name}: {message['reason']}", hint="run it again to push it anew")
+
+    async def compare_clocks(self) -> Offset:
+        """Ping in quick succession; what is known of the node's clock then."""
+        try:
+            async with asyncio.timeout(BURST_LIMIT_S):
+                for _ in range(BURST):
+                    await self.attend(self._pinged())
+        except TimeoutError:
+            pass  # a slow link: what has come by now must do
+        found = self.clock.at(time.monotonic_ns())
+        while found is None:
+            await self._take_in()
+            found = self.clock.at(time.monotonic_ns())
+        return found
+
+    async def attend(self, work: Awaitable[_T]) -> _T:
+        """Wait for something else, and notice meanwhile if the link breaks."""
+        waiting = asyncio.ensure_future(work)
+        try:
+            while not waiting.done():
+                both: list[asyncio.Future[Any]] = [waiting, self._read()]
+                heard, _ = await asyncio.wait(both, timeout=SILENCE_S, return_when=asyncio.FIRST_COMPLETED)
+                if waiting not in heard:
+                    await self._take_in(0)
+            return waiting.result()
+        finally:
+            waiting.cancel()
 
     async def _next(self) -> Message:
         while True:
             while not self._inbox:
-                self._inbox = await self._receive()
+                await self._take_in()
             message = self._inbox.pop(0)
-            if message["type"] == "pong":
-                continue
             if message["type"] == "fault":
                 self.leftovers = tuple(message.get("failed", ()))
                 if message.get("final"):
@@ -145,33 +205,70 @@ class Conversation:
                 raise NodeBusy(f"{self._node}: node busy: run {message['run']}", message["run"])
             return message
 
-    async def _receive(self) -> list[Message]:
+    def _read(self) -> asyncio.Task[bytes]:
+        """The read under way. It outlives whoever waits for it: what a cancelled read has taken would be lost."""
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._link.read())
+        return self._reading
+
+    async def _take_in(self, patience_s: float = SILENCE_S) -> None:
+        """What comes next, into the inbox; answers to pings to the clock."""
+        reading = self._read()
+        await asyncio.wait([reading], timeout=patience_s)
+        if not reading.done():
+            raise await self._broken(f"nothing heard for {SILENCE_S:g} s")
+        heard_ns = time.monotonic_ns()
+        self._reading = None
+        data = reading.result()
+        if not data:
+            raise await self._broken("the agent ended")
         try:
-            async with asyncio.timeout(SILENCE_S):  # wait_for of Python 3.11 may swallow a cancellation: Ctrl-C
-                data = await self._link.read()
-            if not data:
-                raise await self._broken("the agent ended")
-            return self._decoder.feed(data)
-        except TimeoutError:
-            raise await self._broken(f"nothing heard for {SILENCE_S:g} s") from None
+            messages = self._decoder.feed(data)
         except WireError as error:
             self._lost = True
             hint = "a login banner or shell start-up file that prints? the agent's stdout must be its own"
-            raise ProtocolError(f"{self._node}: {error}", hint=hint) from None
+            raise ProtocolError(f"{self._node}: {error}", hint=hint, kind="login-noise") from None
+        for message in messages:
+            if message["type"] == "pong":
+                self._answered(message, heard_ns)
+            else:
+                self._inbox.append(message)
+
+    def _answered(self, pong: Message, heard_ns: int) -> None:
+        sent_ns = self._pings.pop(pong.get("id", -1), None)
+        if sent_ns is not None:
+            clocks = pong["monotonic_ns"], pong["boottime_ns"], pong["realtime_ns"]
+            self.clock.add(Sample(sent_ns, heard_ns, *clocks))
+            self._pong.set()
 
     async def _broken(self, reason: str) -> LinkLost:
         self._lost = True
         said = (await self._link.close()).strip().splitlines()
         return LinkLost(f"{self._node}: link lost: {reason}" + (f" ({said[-1]})" if said else ""))
 
-    async def _ping(self) -> None:
+    async def _keep_pinging(self) -> None:
         """Heartbeats, until cancelled; a broken link is noticed by whoever reads."""
         while not self._lost:
             await asyncio.sleep(PING_S)
             try:
-                await self._link.write(self._encoder.encode("ping", id=0))
+                await self._ping()
             except OSError:
                 return
+
+    async def _ping(self) -> None:
+        self._ping_id += 1
+        message = self._encoder.encode("ping", id=self._ping_id)
+        self._pings[self._ping_id] = time.monotonic_ns()
+        await self._link.write(message)
+
+    async def _pinged(self) -> None:
+        """One ping, answered."""
+        self._pong.clear()
+        try:
+            await self._ping()
+        except OSError as error:
+            raise await self._broken(str(error)) from None
+        await self._pong.wait()
 
     async def _farewell(self) -> None:
         await self.tell("bye")

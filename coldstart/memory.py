@@ -7,6 +7,7 @@ whatever is scripted is what a node could say.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -53,6 +54,7 @@ class Far:
     """The node's end."""
 
     def __init__(self, inbound: asyncio.Queue[bytes], outbound: asyncio.Queue[bytes]) -> None:
+        self.clocks: Callable[[], dict[str, int]] = _clocks  # what it answers to pings
         self._inbound = inbound
         self._outbound = outbound
         self._encoder = Encoder()
@@ -60,12 +62,13 @@ class Far:
         self._heard: list[Message] = []
 
     async def hear(self) -> Message | None:
-        """The next message but pings; None at the end of the stream."""
+        """The next message but pings, which are answered; None at the end of the stream."""
         while True:
             while self._heard:
                 message = self._heard.pop(0)
                 if message["type"] != "ping":
                     return message
+                self.say("pong", id=message["id"], **self.clocks())
             data = await self._inbound.get()
             if not data:
                 return None
@@ -77,3 +80,7 @@ class Far:
     def send(self, data: bytes) -> None:
         """Anything, a login banner for instance."""
         self._outbound.put_nowait(data)
+
+
+def _clocks() -> dict[str, int]:
+    return {"monotonic_ns": time.monotonic_ns(), "boottime_ns": time.monotonic_ns(), "realtime_ns": time.time_ns()}

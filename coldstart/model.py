@@ -11,7 +11,22 @@ from typing import Any
 
 from coldstart.agent.records import Boot, Image, Order, Ready
 
-__all__ = ["Boot", "Cell", "Image", "Load", "Node", "Order", "Plan", "Playbook", "Ready", "Run", "Target", "Trial"]
+__all__ = [
+    "Boot",
+    "Boots",
+    "Cell",
+    "Image",
+    "Load",
+    "Node",
+    "Order",
+    "Plan",
+    "Playbook",
+    "Ready",
+    "Run",
+    "Target",
+    "Trial",
+    "WaveStart",
+]
 
 
 EMULATED = "tcg"  # the label `accel` of a machine whose processor is software
@@ -92,6 +107,9 @@ class Trial:
     load: Load
 
 
+Boots = tuple[str, str, int]  # target, start, index: what several nodes may boot together
+
+
 @dataclass(frozen=True)
 class Plan:
     """All trials, and for every node its boots in the order they will run. seed makes that order again."""
@@ -99,6 +117,7 @@ class Plan:
     seed: int
     trials: tuple[Trial, ...]
     orders: Mapping[str, tuple[Order, ...]]  # by node
+    waves: tuple[Boots, ...] = ()  # what all nodes that have it boot at one instant; empty: only the loops' starts are
 
 
 @dataclass(frozen=True)
@@ -114,6 +133,20 @@ class Run:
     version: str = ""
     boots: int = 0
     failed: int = 0
+
+
+@dataclass(frozen=True)
+class WaveStart:
+    """How a node began a wave. planned, achieved: on its own monotonic clock; offset_ns: that clock minus the
+    controller's, known within bound_ns from a ping that took rtt_ns."""
+
+    wave: int
+    node: str
+    planned_ns: int
+    achieved_ns: int
+    offset_ns: int
+    bound_ns: int
+    rtt_ns: int
 
 
 @dataclass(frozen=True)

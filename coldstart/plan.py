@@ -8,12 +8,13 @@ node's name alone, so a plan can be made again, and nodes do not all do the same
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
+from graphlib import TopologicalSorter
 
 from coldstart.errors import UsageError
-from coldstart.model import Node, Order, Plan, Playbook, Target, Trial
+from coldstart.model import Boots, Node, Order, Plan, Playbook, Target, Trial
 
 RuntimesOf = Callable[[Node], Collection[str] | None]
 
@@ -52,9 +53,25 @@ def expand(nodes: Iterable[Node], playbook: Playbook, seed: int, runtimes_of: Ru
     by_node: dict[str, list[Trial]] = {}
     for trial in trials:
         by_node.setdefault(trial.node, []).append(trial)
-    arrange = _blocked if playbook.order == "blocked" else _interleaved
-    orders = {node: tuple(arrange(own, _generator(seed, node))) for node, own in by_node.items()}
-    return Plan(seed, trials, orders)
+    in_waves = playbook.sync == "wave"
+    arrange = _blocked if playbook.order == "blocked" else _in_step if in_waves else _interleaved
+    orders = {node: tuple(arrange(own, seed)) for node, own in by_node.items()}
+    return Plan(seed, trials, orders, _waves(orders) if in_waves else ())
+
+
+def _waves(orders: Mapping[str, Sequence[Order]]) -> tuple[Boots, ...]:
+    """What the nodes boot together, in order. Each has the same order, but perhaps not all of it."""
+    before: dict[Boots, set[Boots]] = {}
+    for own in orders.values():
+        boots = [boots_of_order(order) for order in own]
+        for earlier, later in zip([None, *boots], boots, strict=False):
+            before.setdefault(later, set()).update(() if earlier is None else (earlier,))
+    return tuple(TopologicalSorter(before).static_order())
+
+
+def boots_of_order(order: Order) -> Boots:
+    """What an order has in common with those of other nodes."""
+    return (order.target, order.start, order.index)
 
 
 def remaining(plan: Plan, done: AbstractSet[tuple[int, int]]) -> Plan:
@@ -85,11 +102,12 @@ def boots_of(target: Target, playbook: Playbook) -> int:
     return target.boots or playbook.load.boots
 
 
-def _generator(seed: int, node: str) -> random.Random:
-    return random.Random(f"{seed}/{node}")  # a string is hashed with SHA-512: no PYTHONHASHSEED in it
+def _generator(text: str) -> random.Random:
+    return random.Random(text)  # a string is hashed with SHA-512: no PYTHONHASHSEED in it
 
 
-def _interleaved(trials: list[Trial], generator: random.Random) -> Iterator[Order]:
+def _interleaved(trials: list[Trial], seed: int) -> Iterator[Order]:
+    generator = _generator(f"{seed}/{trials[0].node}")
     for index in range(max(trial.load.boots for trial in trials)):
         # Not shuffle(): of all its methods, Python promises the same sequence in every version for random() alone.
         for trial in sorted(trials, key=lambda _: generator.random()):
@@ -97,7 +115,17 @@ def _interleaved(trials: list[Trial], generator: random.Random) -> Iterator[Orde
                 yield _order(trial, index)
 
 
-def _blocked(trials: list[Trial], _: random.Random) -> Iterator[Order]:
+def _in_step(trials: list[Trial], seed: int) -> Iterator[Order]:
+    """The same on every node: blocks are shuffled by what is in them, so that a node without some of it keeps the
+    order of the rest."""
+    for index in range(max(trial.load.boots for trial in trials)):
+        names = {trial: f"{seed}/{index}/{trial.target}/{trial.start}" for trial in trials}
+        for trial in sorted(trials, key=lambda trial: _generator(names[trial]).random()):
+            if index < trial.load.boots:
+                yield _order(trial, index)
+
+
+def _blocked(trials: list[Trial], _: int) -> Iterator[Order]:
     for trial in trials:
         for index in range(trial.load.boots):
             yield _order(trial, index)

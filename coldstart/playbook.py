@@ -286,7 +286,7 @@ class _Playbook(_Section):
     start: _Starts = ["warm"]
     load: _Load = _Load()
     order: Annotated[str, _one_of("interleaved", "blocked")] = "interleaved"
-    sync: Annotated[str, _one_of("loop")] = "loop"
+    sync: Annotated[str, _one_of("loop", "wave")] = "loop"
 
 
 # Types of options, read as this language writes them.

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from coldstart.agent.records import OK
-from coldstart.events import BootDone, Event, LinkLost, NodeDone, NodeUp, Skipped, TargetReady
+from coldstart.events import BootDone, ClockMoved, Event, LinkLost, NodeDone, NodeUp, Skipped, TargetReady, Waiting
 from coldstart.model import Boot, Order, Plan
 from coldstart.units import format_duration
 
@@ -58,8 +58,14 @@ class Display:
                 self._skipped(event)
             case LinkLost(reason=reason):
                 self.note(f"{reason}; trying again")
+            case Waiting(node=node):
+                self._progress.update(self._tasks[node], now="ready, waits for the others")
+            case ClockMoved():
+                self._moved(event)
             case NodeDone(node=node, error=error) if node in self._tasks:
                 self._progress.update(self._tasks[node], now="ended early" if error else "done")
+                if error:
+                    self.note(error)
             case _:
                 pass
 
@@ -68,6 +74,12 @@ class Display:
             self.note(f"{event.node}: removed what a dead run had left: {', '.join(event.swept)}")
         if event.stuck:
             self.note(f"{event.node}: could not remove what a dead run had left: {', '.join(event.stuck)}")
+
+    def _moved(self, event: ClockMoved) -> None:
+        if event.slept_ns:
+            self.note(f"{event.node}: it was suspended for {format_duration(abs(event.slept_ns))} during the sweep")
+        if event.stepped_ns:
+            self.note(f"{event.node}: its wall clock was set by {format_duration(abs(event.stepped_ns))}")
 
     def _ready(self, event: TargetReady) -> None:
         for warning in event.warnings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from coldstart.agent.records import OK
-from coldstart.events import BootDone, Event, LinkLost, NodeDone, NodeUp, Skipped, TargetReady
+from coldstart.events import BootDone, ClockMoved, Event, NodeDone, NodeUp, Skipped, Started, TargetReady
 from coldstart.model import Plan, Trial
 from coldstart.store import Store
 
@@ -42,11 +42,20 @@ class Recorder:
             case Skipped():
                 for trial in self._trials(event.node, event.target, event.start):
                     self._store.skip(self._run, trial.id, event.reason)
+            case Started(start=start):
+                self._store.add_start(self._run, start)
+            case ClockMoved(node=node):
+                self._learn(node, {"slept_ns": str(event.slept_ns), "stepped_ns": str(event.stepped_ns)})
             case NodeDone(node=node, error=error, leftovers=leftovers):
                 self.lost |= {node: error} if error else {}
                 self.leftovers |= {node: leftovers} if leftovers else {}
-            case LinkLost():
-                pass  # it shows if the node does not come back
+            case _:
+                pass  # a lost link shows if the node does not come back
+
+    def close(self) -> None:
+        """Nothing more comes: keep which nodes ended early, if any was reached at all."""
+        for node in dict.fromkeys(trial.node for trial in self._plan.trials if self.begun):
+            self._store.node_lost(self._run, node, self.lost.get(node, ""))
 
     def _begin_once(self) -> None:
         if not self.begun:

@@ -82,8 +82,23 @@ CREATE TABLE nodes (
     PRIMARY KEY (run, node)
 ) WITHOUT ROWID
 """,
+    """
+ALTER TABLE nodes ADD COLUMN lost TEXT NOT NULL DEFAULT '';
+CREATE TABLE waves (
+    run TEXT NOT NULL REFERENCES runs (id),
+    wave INTEGER NOT NULL CHECK (typeof(wave) = 'integer' AND wave >= 0),
+    node TEXT NOT NULL,
+    planned_ns INTEGER NOT NULL CHECK (typeof(planned_ns) = 'integer'),
+    achieved_ns INTEGER NOT NULL CHECK (typeof(achieved_ns) = 'integer'),
+    offset_ns INTEGER NOT NULL CHECK (typeof(offset_ns) = 'integer'),
+    bound_ns INTEGER NOT NULL CHECK (typeof(bound_ns) = 'integer' AND bound_ns >= 0),
+    rtt_ns INTEGER NOT NULL CHECK (typeof(rtt_ns) = 'integer' AND rtt_ns >= 0),
+    PRIMARY KEY (run, wave, node)
+) WITHOUT ROWID
+""",
 )
 
+WAVE_COLUMNS = "wave, node, planned_ns, achieved_ns, offset_ns, bound_ns, rtt_ns"  # as in WaveStart
 TRIAL_COLUMNS = "trial, node, site, target, runtime, start, load, arch, labels, image_bytes, transfer_bytes, skipped"
 BOOT_COLUMNS = ", ".join(
     (

@@ -26,12 +26,13 @@ from types import TracebackType
 from typing import Any
 
 from coldstart.errors import StoreError, UsageError
-from coldstart.model import Boot, Cell, Plan, Run
+from coldstart.model import Boot, Cell, Plan, Run, WaveStart
 from coldstart.schema import (
     APPLICATION_ID,
     BOOT_COLUMNS,
     MIGRATIONS,
     TRIAL_COLUMNS,
+    WAVE_COLUMNS,
     boot_of,
     boot_row,
     cell_of,
@@ -157,8 +158,29 @@ class Store:
 
     def node_facts(self, run: str, node: str, facts: Mapping[str, Any]) -> None:
         """What was found on a node; a later finding replaces an earlier one."""
+        statement = (
+            "INSERT INTO nodes (run, node, facts) VALUES (?, ?, ?)"
+            " ON CONFLICT (run, node) DO UPDATE SET facts = excluded.facts"
+        )
         with _translated(self.path):
-            self._connection.execute("INSERT OR REPLACE INTO nodes VALUES (?, ?, ?)", (run, node, to_text(facts)))
+            self._connection.execute(statement, (run, node, to_text(facts)))
+
+    def node_lost(self, run: str, node: str, reason: str) -> None:
+        """Why a node ended early; empty: it did not."""
+        statement = (
+            "INSERT INTO nodes (run, node, facts, lost) VALUES (?, ?, '{}', ?)"
+            " ON CONFLICT (run, node) DO UPDATE SET lost = excluded.lost"
+        )
+        with _translated(self.path):
+            self._connection.execute(statement, (run, node, reason))
+
+    def add_start(self, run: str, start: WaveStart) -> None:
+        """How a node started a wave."""
+        values = (run, *dataclasses.astuple(start))
+        with _translated(self.path):
+            self._connection.execute(
+                f"INSERT OR REPLACE INTO waves (run, {WAVE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values
+            )
 
     def add(self, run: str, boot: Boot) -> bool:
         """Store a boot, durably. False if that very boot was there; StoreError if another one has its place."""
@@ -227,6 +249,15 @@ class Store:
         """Per node, what was found on it."""
         rows = self._rows("SELECT node, facts FROM nodes WHERE run = ?", (run,))
         return {node: json.loads(facts) for node, facts in rows}
+
+    def lost(self, run: str) -> dict[str, str]:
+        """Nodes that ended early, and why."""
+        return dict(self._rows("SELECT node, lost FROM nodes WHERE run = ? AND lost <> ''", (run,)))
+
+    def starts(self, run: str) -> list[WaveStart]:
+        """How the nodes started every wave."""
+        rows = self._rows(f"SELECT {WAVE_COLUMNS} FROM waves WHERE run = ? ORDER BY wave, node", (run,))
+        return [WaveStart(*row) for row in rows]
 
     # -- inside -------------------------------------------------------------------------------------------------
 

@@ -19,8 +19,8 @@ from coldstart import plan as plans
 from coldstart import playbook as playbooks
 from coldstart.agent import runtimes
 from coldstart.agent.records import OK
+from coldstart.agent.wire import Message
 from coldstart.errors import (
-    DocumentError,
     ImageError,
     LeftoversError,
     NodeError,
@@ -28,12 +28,15 @@ from coldstart.errors import (
     TooManyFailures,
     UsageError,
 )
+from coldstart.floors import Floors, floors_of
 from coldstart.model import Node, Plan, Playbook, Run, Target
 from coldstart.progress import Display
+from coldstart.reach import Reach
 from coldstart.recorder import Recorder
 from coldstart.store import Store, default_path, new_run_id
-from coldstart.units import format_duration
+from coldstart.units import format_bytes, format_duration
 
+SHOWN = 5  # names before a line counts the rest
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -82,7 +85,7 @@ class Outcome:
             node, left = next(iter(self.leftovers.items()))
             raise LeftoversError(f"{node}: could not remove {'; '.join(left)}", hint="try coldstart clean")
         if self.lost:
-            raise NodeError("; ".join(self.lost.values()), hint=again)
+            raise NodeError(_lost(self.lost), hint=again)
         if self.failed > max_failures:
             hint = f"read them: coldstart export {self.run}; or allow them: --max-failures N"
             raise TooManyFailures(f"{self.failed} of {self.boots} boots failed", hint=hint)
@@ -113,16 +116,9 @@ def _check_images(target: Target) -> None:
 
 
 def nodes(where: str, limit: str | None) -> tuple[Node, ...]:
-    """The nodes of an inventory that this version can drive."""
+    """The nodes of an inventory, or those of them that a pattern names."""
     found = inventories.load(inventories.find(where))
-    chosen = inventories.select(found, limit) if limit else found.nodes
-    for node in chosen:
-        if node.vars.get("ansible_connection") != "local":
-            raise DocumentError(
-                f"{node.where}: {node.name}: this version reaches a node only by ansible_connection: local",
-                hint="set it, or leave the node out with --limit",
-            )
-    return chosen
+    return inventories.select(found, limit) if limit else found.nodes
 
 
 def estimate_ns(what: Plan, playbook: Playbook) -> dict[str, int]:
@@ -140,19 +136,23 @@ def open_store(path: Path | None, *, readonly: bool = False) -> Store:
     return Store.open(path or default_path(), readonly=readonly)
 
 
-def sweep(job: Job, store: Store, *, resume: str | None = None, reconnect_s: float = 120.0) -> Outcome:
+def sweep(job: Job, store: Store, reach: Reach, *, resume: str | None = None, reconnect_s: float = 120.0) -> Outcome:
     """Run the job, every boot stored as it arrives. It ends in order on SIGINT, SIGTERM and SIGHUP."""
     run, begin = _resumed(job, store, resume) if resume else _fresh(job, store)
     done = frozenset(store.done(run))
+    first_wave = 1 + max((start.wave for start in store.starts(run)), default=-1)
     recorder = Recorder(store, run, job.plan, begin)
-    request = controller.Request(run, job.nodes, job.playbook, plans.remaining(job.plan, done), reconnect_s, done)
+    remaining = plans.remaining(job.plan, done)
+    request = controller.Request(run, job.nodes, job.playbook, remaining, reconnect_s, done, first_wave)
     with Display(request.plan) as display:
-        display.note(_announcement(request, store))
+        for line in _announcement(request, store):
+            display.note(line)
         state = "failed"
         try:
-            interrupted = asyncio.run(_drive(request, recorder, display, store))
+            interrupted = asyncio.run(_drive(request, reach, recorder, display, store))
             state = "interrupted" if interrupted else "failed" if recorder.lost else "finished"
         finally:
+            recorder.close()
             if recorder.begun:
                 _finish(store, run, state)
     shown = run if recorder.begun else ""
@@ -168,11 +168,22 @@ def _finish(store: Store, run: str, state: str) -> None:
             raise  # otherwise the error that ended the run is the one to tell
 
 
-def clean(hosts: Sequence[Node], run: str, *, also_images: bool) -> Iterator[str]:
-    """Remove what dead runs have left on these nodes; a line for everything removed. LeftoversError if some stayed."""
-    stayed = []
-    for node in hosts:
-        greeting, answer = asyncio.run(controller.clean(node, new_run_id(), run, images=also_images))
+def clean(hosts: Sequence[Node], run: str, reach: Reach, *, also_images: bool) -> Iterator[str]:
+    """Remove what dead runs have left on these nodes; a line for everything removed. LeftoversError if some stayed,
+    NodeError if a node could not be asked; the others are clean all the same."""
+
+    async def answers() -> list[tuple[Message, Message] | NodeError]:
+        try:
+            return await controller.clean(hosts, new_run_id(), run, reach.connect, images=also_images)
+        finally:
+            await reach.close()
+
+    stayed, lost = [], {}
+    for node, found in zip(hosts, asyncio.run(answers()), strict=True):
+        if isinstance(found, NodeError):
+            lost[node.name] = str(found)
+            continue
+        greeting, answer = found
         removed = greeting["swept"]["removed"] + answer["removed"]
         yield from (f"{node.name}: removed {thing}" for thing in removed)
         if not removed:
@@ -180,6 +191,8 @@ def clean(hosts: Sequence[Node], run: str, *, also_images: bool) -> Iterator[str
         stayed += [f"{node.name}: {thing}" for thing in answer["failed"]]
     if stayed:
         raise LeftoversError("; ".join(stayed), hint="remove it by hand")
+    if lost:
+        raise NodeError("; ".join(lost.values()))
 
 
 def _fresh(job: Job, store: Store) -> tuple[str, Callable[[], None]]:
@@ -201,25 +214,52 @@ def seed_of(store: Store, resume: str | None) -> int | None:
     return store.find(resume).seed if resume else None
 
 
-def _announcement(request: controller.Request, store: Store) -> str:
-    plan, nodes = request.plan, len(request.nodes)
+def _announcement(request: controller.Request, store: Store) -> Iterator[str]:
+    """What will run, about how long on each node, and within which guard rails."""
+    plan, nodes = request.plan, [node for node in request.nodes if node.name in request.plan.orders]
     boots = sum(len(orders) for orders in plan.orders.values())
-    longest = format_duration(max(estimate_ns(plan, request.playbook).values(), default=0))
-    return f"run {request.run}: {boots} boots on {nodes} node(s), about {longest}; seed {plan.seed}; {store.path}"
+    estimates_ns = estimate_ns(plan, request.playbook)
+    longest = format_duration(max(estimates_ns.values(), default=0))
+    yield f"run {request.run}: {boots} boots on {len(nodes)} node(s), about {longest}; seed {plan.seed}; {store.path}"
+    yield from _by_likeness(
+        {node.name: f"about {format_duration(estimates_ns[node.name])}; {_rails(floors_of(node))}" for node in nodes}
+    )
 
 
-async def _drive(request: controller.Request, recorder: Recorder, display: Display, store: Store) -> int:
+def _rails(floors: Floors) -> str:
+    memory, disk = format_bytes(floors.memory_bytes), format_bytes(floors.disk_bytes)
+    return f"at most {floors.max_parallel} at once, {memory} of memory and {disk} of disk stay free"
+
+
+def _by_likeness(said: Mapping[str, str]) -> Iterator[str]:
+    """A line for all nodes of which the same is said: a fleet of fifty is not fifty lines."""
+    nodes: dict[str, list[str]] = {}
+    for name, text in said.items():
+        nodes.setdefault(text, []).append(name)
+    for text, names in nodes.items():
+        shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+        yield f"{shown}: {text}"
+
+
+def _lost(lost: Mapping[str, str]) -> str:
+    """Each was said when it happened."""
+    return next(iter(lost.values())) if len(lost) == 1 else f"{len(lost)} nodes ended early: {', '.join(lost)}"
+
+
+async def _drive(request: controller.Request, reach: Reach, recorder: Recorder, display: Display, store: Store) -> int:
     """Consume the sweep's events. Returns the number of the signal that ended it, or 0."""
     stop = _Stop(store, request.run)
     with stop.listening():
         try:
-            async with aclosing(controller.sweep(request)) as events:
+            async with aclosing(controller.sweep(request, reach.connect)) as events:
                 async for event in events:
                     recorder.take(event)
                     display.take(event)
         except asyncio.CancelledError:
             if not stop.signal:
                 raise
+        finally:
+            await reach.close()
     return stop.signal
 
 

@@ -9,6 +9,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Mapping
+from typing import Any
 
 
 class BadContent(Exception):
@@ -30,6 +31,22 @@ class Cache:
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._sizes: dict[str, int] = {}  # of what was offered
+
+    def offered(self, sha256: str, size_bytes: int) -> tuple[str, dict[str, Any]]:
+        """What to answer: whether it is here, or how much of it."""
+        self._sizes[sha256] = size_bytes
+        if self.file(sha256):
+            return "have", {"sha256": sha256}
+        return "need", {"sha256": sha256, "offset": self.begun(sha256, size_bytes)}
+
+    def chunk(self, sha256: str, data: bytes) -> tuple[str, dict[str, Any]]:
+        """Keep the next piece; what to answer. Every piece has an answer: on a slow link they are the sign of life."""
+        try:
+            complete = self.add(sha256, data, self._sizes.get(sha256, 0))
+        except (BadContent, OSError) as error:
+            return "refused", {"sha256": sha256, "reason": str(error)}
+        return "have" if complete else "got", {"sha256": sha256}
 
     def file(self, sha256: str) -> str:
         """Where a complete blob is; '' if it is not there."""

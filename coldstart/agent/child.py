@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 
-from coldstart.agent import measurer
+from coldstart.agent import life
 from coldstart.agent.wire import Decoder, Encoder, Message
 
 
@@ -28,7 +28,7 @@ class Child:
                 self._stream.close()
                 for fd in not_yours:
                     os.close(fd)
-                code = measurer.main(theirs)
+                code = life.main(theirs)
             finally:
                 os._exit(code)  # never back into what the parent had planned for itself
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])

@@ -35,6 +35,11 @@ def parse_cpu_model(text: str) -> str:
     return ""
 
 
+def cpu_flags() -> tuple[str, ...]:
+    """This machine's."""
+    return parse_cpu_flags(_read("/proc/cpuinfo"))
+
+
 def parse_cpu_flags(text: str) -> tuple[str, ...]:
     """The first processor's feature flags."""
     match = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)

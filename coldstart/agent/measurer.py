@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import socket
 import sys
-import traceback
 from typing import Any, Callable
 
 from coldstart.agent import cache as caches
-from coldstart.agent import cleaning, facts, lock, pagecache, runtimes, session, spawn
-from coldstart.agent.bootloop import BootLoop
-from coldstart.agent.oneboot import Cancelled, Prey
-from coldstart.agent.records import Boot, to_json
+from coldstart.agent import cleaning, facts, floors, lock, pagecache, runtimes, session, survey
+from coldstart.agent.bootloop import BootLoop, Staged
+from coldstart.agent.oneboot import Prey
+from coldstart.agent.records import Boot, Order, to_json
 from coldstart.agent.runtimes import Context, Unavailable
-from coldstart.agent.wire import Decoder, Encoder, WireError
+from coldstart.agent.wire import Decoder, Encoder
 
 
 class Measurer:
@@ -33,10 +31,11 @@ class Measurer:
         self._session = session.Session()
         self._context = Context("", "")
         self._cache = caches.Cache("")
-        self._sizes: dict[str, int] = {}
         self._runtimes: dict[str, Any] = {}  # by runtime name: one that was checked; used to clean up
         self._prey: dict[str, Prey] = {}
         self._loop = BootLoop(cancel)
+        self._orders: tuple[Order, ...] = ()
+        self._staged: Staged | None = None
 
     @property
     def run(self) -> str:
@@ -77,21 +76,18 @@ class Measurer:
         self._cache = caches.Cache(self._context.cache)
         # The lock is ours: what bears our own mark is left from a link whose agent was killed, as is anybody else's.
         swept = _joined(self.clean(""), self.clean(action.run))
-        self.send("hello", run=action.run, facts=facts.facts(), swept=swept, runtimes=runtimes.names())
+        self._loop.shortage = lambda: floors.shortage(action.settings, self._context.cache)
+        memory_bytes, disk_bytes = floors.available(self._context.cache)
+        free = {"memory_bytes": memory_bytes, "disk_bytes": disk_bytes}
+        self.send("hello", run=action.run, facts=facts.facts(), swept=swept, free=free, short=self._loop.shortage())
 
     def _offer(self, action: session.Offer) -> None:
-        self._sizes[action.sha256] = action.size_bytes
-        if self._cache.file(action.sha256):
-            self.send("have", sha256=action.sha256)
-        else:
-            self.send("need", sha256=action.sha256, offset=self._cache.begun(action.sha256, action.size_bytes))
+        kind, fields = self._cache.offered(action.sha256, action.size_bytes)
+        self.send(kind, **fields)
 
     def _chunk(self, action: session.Chunk) -> None:
-        try:
-            if self._cache.add(action.sha256, action.data, self._sizes.get(action.sha256, 0)):
-                self.send("have", sha256=action.sha256)
-        except (caches.BadContent, OSError) as error:
-            self.send("refused", sha256=action.sha256, reason=str(error))
+        kind, fields = self._cache.chunk(action.sha256, action.data)
+        self.send(kind, **fields)
 
     def _prepare(self, action: session.Prepare) -> None:
         try:
@@ -135,14 +131,24 @@ class Measurer:
         self._loop.arm()
         self.send("armed", modules=len(sys.modules))
 
-    def _run(self, action: session.Loop) -> None:
+    def _stage(self, action: session.Stage) -> None:
         unknown = [order.target for order in action.orders if order.target not in self._prey]
         if unknown:
-            self.send("fault", text=f"target {unknown[0]!r} was not prepared")
+            self.send("fault", text=f"target {unknown[0]!r} was not prepared", final=True)
             return
+        self._orders = action.orders
+        self._staged = self._loop.stage(action.orders[0], self._prey[action.orders[0].target])
+        self.send("staged")
+
+    def _start(self, action: session.Start) -> None:
+        assert self._staged is not None  # the session sees to it
         before = set(sys.modules)
-        self._loop.run(action.orders, self._prey, self._report)
+        self._loop.release(self._staged, action.at_ns, self._report)
+        self._loop.run(self._orders[1:], self._prey, self._report)
         self.send("done", imported=sorted(set(sys.modules) - before))
+
+    def _survey(self, _: session.Survey) -> None:
+        self.send("surveyed", facts=survey.survey(self._context.settings, self._context.cache))
 
     def _report(self, boot: Boot) -> None:
         self.send("boot", boot=to_json(boot))
@@ -163,7 +169,9 @@ class Measurer:
         session.Chunk: _chunk,
         session.Prepare: _prepare,
         session.Arm: _arm,
-        session.Loop: _run,
+        session.Stage: _stage,
+        session.Start: _start,
+        session.Survey: _survey,
         session.Clean: _clean,
         session.End: _end,
     }
@@ -171,26 +179,3 @@ class Measurer:
 
 def _joined(one: dict[str, list[str]], other: dict[str, list[str]]) -> dict[str, list[str]]:
     return {key: one[key] + other[key] for key in one}
-
-
-def main(stream: socket.socket) -> int:
-    """The measurer's whole life, in a process of its own; returns its exit code."""
-    for name in runtimes.names():
-        runtimes.load(name)  # nothing is imported later: a lazy import inside a boot once cost 100 ms
-    read_end, write_end = os.pipe()
-    signal.signal(signal.SIGTERM, lambda *_: os.write(write_end, b"x") and None)
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # a terminal's keys are the controller's business
-    spawn.die_with_parent(signal.SIGTERM)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
-    measurer = Measurer(stream, read_end)
-    try:
-        measurer.serve()
-    except Cancelled:
-        pass
-    except (OSError, WireError) as error:  # a disk, a permission: it will not be better on the next link
-        measurer.send("fault", text=f"{type(error).__name__}: {error}", final=True)
-    except Exception:  # noqa: BLE001 - the agent's outermost loop: whatever it was, the controller must hear of it
-        measurer.send("fault", text=traceback.format_exc(limit=-3)[-2000:])
-    measurer.send("bye", failed=measurer.clean(measurer.run)["failed"])
-    return 0

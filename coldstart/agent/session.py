@@ -1,10 +1,11 @@
 """What a node may be told, and when. Message in -> (messages out, actions); the measurer does the actions.
 
-    new --hello--> open --arm--> armed --loop--> armed
+    new --hello--> open --arm--> armed --stage--> staged --start--> armed
                     ^              |
                     +-- prepare ---+        (what is prepared after ARM was not warmed: arm again)
 
-`offer`, `chunk` and `clean` are taken in `open` and `armed`. Whatever is malformed or comes at the
+Between `stage` and `start` lies the time to agree on an instant with other nodes: the first boot is prepared by then.
+`offer`, `chunk`, `survey` and `clean` are taken in `open` and `armed`. Whatever is malformed or comes at the
 wrong time ends the session with one `fault` that says so: a controller of the same version never sends it.
 """
 
@@ -53,8 +54,20 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Loop:
+class Stage:
     orders: tuple[Order, ...]
+
+
+@dataclass(frozen=True)
+class Start:
+    """at_ns: when, on this node's monotonic clock; 0: as soon as the first order's gap is over."""
+
+    at_ns: int
+
+
+@dataclass(frozen=True)
+class Survey:
+    pass
 
 
 @dataclass(frozen=True)
@@ -70,16 +83,17 @@ class End:
     pass
 
 
-Action = Union[Greet, Offer, Chunk, Prepare, Arm, Loop, Clean, End]
+Action = Union[Greet, Offer, Chunk, Prepare, Arm, Stage, Start, Survey, Clean, End]
 Reply = tuple[str, dict[str, Any]]
 
 _ALLOWED = {
     "new": ("hello",),
-    "open": ("offer", "chunk", "prepare", "arm", "clean"),
-    "armed": ("offer", "chunk", "prepare", "arm", "loop", "clean"),
+    "open": ("offer", "chunk", "prepare", "arm", "survey", "clean"),
+    "armed": ("offer", "chunk", "prepare", "arm", "stage", "survey", "clean"),
+    "staged": ("start",),
     "ended": (),
 }
-_NEXT_STATE = {"hello": "open", "prepare": "open", "arm": "armed"}
+_NEXT_STATE = {"hello": "open", "prepare": "open", "arm": "armed", "stage": "staged", "start": "armed"}
 
 
 class Session:
@@ -156,8 +170,18 @@ def _prepare(message: Message) -> Prepare:
     )
 
 
-def _loop(message: Message) -> Loop:
-    return Loop(tuple(from_json(Order, order) for order in _typed(message, "orders", list)))
+def _stage(message: Message) -> Stage:
+    orders = tuple(from_json(Order, order) for order in _typed(message, "orders", list))
+    if not orders:
+        raise ValueError("no orders")
+    return Stage(orders)
+
+
+def _start(message: Message) -> Start:
+    at_ns = _typed(message, "at_ns", int)
+    if at_ns < 0:
+        raise ValueError(f"at_ns is {at_ns}")
+    return Start(at_ns)
 
 
 _READ: dict[str, Callable[[Message], Action]] = {
@@ -166,6 +190,8 @@ _READ: dict[str, Callable[[Message], Action]] = {
     "chunk": _chunk,
     "prepare": _prepare,
     "arm": lambda _: Arm(),
-    "loop": _loop,
+    "stage": _stage,
+    "start": _start,
+    "survey": lambda _: Survey(),
     "clean": lambda message: Clean(_text(message, "run"), _typed(message, "images", bool)),
 }

@@ -10,6 +10,7 @@ import dataclasses
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import combinations
 from statistics import median
@@ -17,8 +18,9 @@ from typing import Any
 
 from coldstart import stats
 from coldstart.agent.records import MARKS, OK
-from coldstart.doubts import doubts
-from coldstart.model import Boot, Cell, Run
+from coldstart.doubts import doubts, node_doubts
+from coldstart.model import Boot, Cell, Run, WaveStart
+from coldstart.report import synchronised
 from coldstart.stats import Comparison, Summary
 
 PHASES = tuple(mark for mark in MARKS if mark not in ("ready", "stop", "gone", "reclaimed"))
@@ -28,9 +30,19 @@ CACHE = ("files", "before", "start")
 CAVEATS = ("accel", "probe")
 
 
-def build(run: Run, cells: Sequence[Cell], *, store: str = "") -> dict[str, Any]:
+@dataclass(frozen=True)
+class Nodes:
+    """What a run's nodes left beside their boots. facts, lost (why it ended early): by node."""
+
+    starts: Sequence[WaveStart] = ()
+    facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    lost: Mapping[str, str] = field(default_factory=dict)
+
+
+def build(run: Run, cells: Sequence[Cell], nodes: Nodes | None = None, *, store: str = "") -> dict[str, Any]:
     """The document of a run. store: the path it came from."""
     summaries = [stats.ready(cell) for cell in cells]
+    nodes = nodes or Nodes()
     return {
         "run": run.id,
         "playbook": run.playbook,
@@ -42,8 +54,21 @@ def build(run: Run, cells: Sequence[Cell], *, store: str = "") -> dict[str, Any]
         "store": store,
         "cells": [_cell(cell, summary) for cell, summary in zip(cells, summaries, strict=True)],
         "comparisons": _comparisons(cells, run.seed),
-        "warnings": [dataclasses.asdict(doubt) for doubt in doubts(cells, summaries)],
+        "sync": synchronised.build(nodes.starts, {cell.trial.node: cell.trial.site for cell in cells}),
+        "missing": list(_missing(cells, nodes.lost)),
+        "warnings": [
+            dataclasses.asdict(doubt) for doubt in (*doubts(cells, summaries), *node_doubts(nodes.facts, nodes.starts))
+        ],
     }
+
+
+def _missing(cells: Sequence[Cell], lost: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """Nodes that ended early, with the boots that were planned there and never arrived."""
+    for node, reason in lost.items():
+        own = [cell for cell in cells if cell.trial.node == node and not cell.skipped]
+        planned, ran = sum(cell.trial.load.boots for cell in own), sum(len(cell.boots) for cell in own)
+        site = own[0].trial.site if own else ""
+        yield {"node": node, "site": site, "reason": reason, "planned": planned, "boots": ran, "missing": planned - ran}
 
 
 def dumps(document: Any) -> str:

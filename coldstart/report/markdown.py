@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from coldstart.report import words
+from coldstart.report import synchronised, words
 from coldstart.report.words import COLUMNS
 
 
@@ -15,6 +15,8 @@ def render(document: Mapping[str, Any]) -> str:
     if cells:
         blocks.append(list(_table(cells)))
     blocks += _section("Comparisons", [words.comparison(entry) for entry in document["comparisons"]])
+    blocks += _section("Started together", list(synchronised.lines(document["sync"])))
+    blocks += _section("Missing", [words.missing(entry) for entry in document["missing"]])
     blocks += _section("Not run", [words.not_run(cell) for cell in document["cells"] if cell["skipped"]])
     blocks += _section("Doubts", [words.warning(entry) for entry in document["warnings"]])
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"

@@ -17,7 +17,7 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from coldstart.report import words
+from coldstart.report import synchronised, words
 from coldstart.report.words import COLUMNS, Column
 
 UNBOUNDED = 100_000  # columns of a console that never wraps
@@ -58,6 +58,8 @@ def _sections(document: Mapping[str, Any]) -> Iterator[tuple[str, list[str], str
     adjusted = f", adjusted for up to {per_node} comparisons on a node" if per_node > 1 else ""
     title = f"Ratios of medians with 95 % interval; p by permutation within blocks{adjusted}:"
     yield title, [words.comparison(entry) for entry in comparisons], ""
+    yield "Started together:", list(synchronised.lines(document["sync"])), ""
+    yield "Missing:", [words.missing(entry) for entry in document["missing"]], "red"
     yield "Not run:", [words.not_run(cell) for cell in document["cells"] if cell["skipped"]], ""
     yield "Doubts:", [words.warning(entry) for entry in document["warnings"]], "yellow"
 
@@ -72,9 +74,10 @@ def _print_table(console: Console, cells: Sequence[Mapping[str, Any]], width: in
 
 
 def _by_node(cells: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """In the order of the plan, but each node's together."""
-    places = list(dict.fromkeys(words.where(cell) for cell in cells))
-    return sorted(cells, key=lambda cell: places.index(words.where(cell)))
+    """In the order of the plan, but each site's together, and each node's."""
+    sites = {site: place for place, site in enumerate(dict.fromkeys(cell["site"] for cell in cells))}
+    nodes = {node: place for place, node in enumerate(dict.fromkeys(cell["node"] for cell in cells))}
+    return sorted(cells, key=lambda cell: (sites[cell["site"]], nodes[cell["node"]]))
 
 
 def _cut(lines: list[str]) -> list[str]:

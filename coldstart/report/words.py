@@ -115,6 +115,10 @@ def not_run(cell: Entry) -> str:
     return f"{where(cell)} {cell['target']} {cell['start']}: {cell['skipped']}"
 
 
+def missing(entry: Entry) -> str:
+    return f"{entry['site']}/{entry['node']}: {entry['missing']} of {entry['planned']} boots: {entry['reason']}"
+
+
 def factor(ratio: float) -> str:
     """Three digits: `0.681x`, `12.3x`, `1240x`."""
     digits = f"{ratio:.0f}" if ratio >= 1000 else f"{ratio:#.3g}".rstrip(".")

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from coldstart import bundle
 from coldstart.agent import engine as engines
 from coldstart.agent import lock, netlink, tap
 from coldstart.agent.dockerapi import SYSTEM_SOCKET, Engine, negotiated
@@ -253,7 +254,7 @@ def processes(name: str, value: str) -> list[int]:
 
 
 def _is_agent(pid: str) -> bool:
-    return b"from coldstart.agent.__main__ import main" in _read(pid, "cmdline")
+    return bundle.NAME.encode() in _read(pid, "cmdline").split(b"\0")
 
 
 def _read(pid: str, name: str) -> bytes:

@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 import pytest
 
-from coldstart import controller
+from coldstart import controller, nodetask
 from coldstart.agent.records import Boot, to_json
 from coldstart.errors import ProtocolError
 from coldstart.events import BootDone, LinkLost, NodeDone, NodeUp, Skipped, TargetReady
@@ -33,6 +33,7 @@ class ScriptedNode:
         self._faults = list(faults)
         self.told: list[dict[str, object]] = []
         self.booted: list[tuple[int, int]] = []
+        self._orders: list[dict[str, object]] = []
 
     async def connect(self, node, bundle) -> MemoryLink:
         fault = self._faults.pop(0) if self._faults else ""
@@ -51,7 +52,7 @@ class ScriptedNode:
         if kind == "hello" and fault.startswith("busy"):
             far.say("busy", run=fault.partition(" ")[2])
         elif kind == "hello":
-            far.say("hello", facts=FACTS, swept={"removed": ["process 7"], "failed": []})
+            far.say("hello", facts=FACTS, swept={"removed": ["process 7"], "failed": []}, free={}, short="")
         elif kind == "prepare" and fault == "unavailable":
             far.say("unavailable", target="t", reason="no engine", hint="install one")
         elif kind == "prepare":
@@ -59,8 +60,11 @@ class ScriptedNode:
             far.say("prepared", labels={"net": "own"}, facts={}, image_bytes=5, warnings=["w"], cold_unavailable=cold)
         elif kind == "arm":
             far.say("armed")
-        elif kind == "loop":
-            return self._loop(far, fault, message["orders"])
+        elif kind == "stage":
+            self._orders = message["orders"]
+            far.say("staged")
+        elif kind == "start":
+            return self._loop(far, fault, self._orders)
         elif kind == "bye":
             far.say("bye", failed=["network x"] if fault == "leftovers" else [])
         return True
@@ -100,17 +104,18 @@ def test_a_sweep():
     assert node.booted == [(order.trial, order.index) for order in wanted.plan.orders["one"]]
     assert [(e.boot.trial, e.boot.index) for e in of(events, BootDone)] == node.booted
     assert events[-1] == NodeDone("one")
-    assert [message["type"] for message in node.told] == ["hello", "prepare", "arm", "loop", "bye"]
-    assert node.told[0]["settings"] == {"coldstart_docker_host": "unix:///x"}
+    assert [message["type"] for message in node.told] == ["hello", "prepare", "arm", "stage", "start", "bye"]
+    floors = {"memory_floor_bytes": str(128 << 20), "disk_floor_bytes": str(512 << 20)}
+    assert node.told[0]["settings"] == {"coldstart_docker_host": "unix:///x", **floors}
 
 
 def test_many_boots_go_in_batches(monkeypatch):
     """A message has a size limit; each batch is armed."""
-    monkeypatch.setattr(controller, "BATCH", 4)
+    monkeypatch.setattr(nodetask, "BATCH", 4)
     node = ScriptedNode()
     events = swept(request(boots=5), node)
     assert len(of(events, BootDone)) == 10
-    assert [len(m["orders"]) for m in node.told if m["type"] == "loop"] == [4, 4, 2]
+    assert [len(m["orders"]) for m in node.told if m["type"] == "stage"] == [4, 4, 2]
 
 
 def test_a_broken_link_is_opened_again_and_nothing_is_done_twice():

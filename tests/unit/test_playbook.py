@@ -244,7 +244,7 @@ def test_refuses_options(read, sample, tmp_path, written, message):
         (f"{BASE}load: {{shape: storm}}\n", "5: load.shape: 'storm' is not one of sequential"),
         (f"{BASE}load: 20\n", "5: load: must be a mapping of keys to values, not 20"),
         (f"{BASE}order: random\n", "5: order: 'random' is not one of interleaved, blocked"),
-        (f"{BASE}sync: wave\n", "5: sync: 'wave' is not one of loop"),
+        (f"{BASE}sync: waves\n", "5: sync: 'waves' is not one of loop"),
         (f"{BASE}targets: {{}}\n", "5: duplicate key 'targets', first on line 3"),
     ],
 )

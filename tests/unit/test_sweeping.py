@@ -72,6 +72,7 @@ def test_off_a_terminal_there_are_notes_and_no_bars(capsys):
         "n: t: mind the gap",
         "n: t page-cold skipped: no permission",
         "n: link lost: x; trying again",
+        "n: gone",
     ]
 
 

@@ -22,7 +22,8 @@ PREPARE = {
     "ready": to_json(Ready(port=80)),
 }
 ARM = {"type": "arm"}
-LOOP = {"type": "loop", "orders": [to_json(Order(0, 1, "t"))]}
+STAGE = {"type": "stage", "orders": [to_json(Order(0, 1, "t"))]}
+START = {"type": "start", "at_ns": 5}
 DIGEST = "ab" * 32
 
 
@@ -34,10 +35,10 @@ def told(*messages):
 
 
 def test_the_whole_way():
-    """hello, prepare, arm, loop, and loop again."""
-    one, replies, actions = told(HELLO, PREPARE, ARM, LOOP, LOOP)
+    """hello, prepare, arm, stage, start, and stage and start again."""
+    one, replies, actions = told(HELLO, PREPARE, ARM, STAGE, START, STAGE, START)
     assert (one.state, replies) == ("armed", [])
-    assert actions == [session.Loop((Order(0, 1, "t"),))]
+    assert actions == [session.Start(5)]
 
 
 @pytest.mark.parametrize(
@@ -50,6 +51,7 @@ def test_the_whole_way():
         ),
         ({"type": "clean", "run": "", "images": True}, session.Clean("", images=True)),
         (ARM, session.Arm()),
+        ({"type": "survey"}, session.Survey()),
         (PREPARE, session.Prepare("t", "fake", {}, Image("none"), Ready(port=80))),
     ],
 )
@@ -58,7 +60,9 @@ def test_actions(message, action):
     assert told(HELLO, message)[1:] == ([], [action])
 
 
-@pytest.mark.parametrize("messages", [(ARM,), (PREPARE,), (HELLO, LOOP), (HELLO, HELLO), (HELLO, PREPARE, LOOP)])
+@pytest.mark.parametrize(
+    "messages", [(ARM,), (PREPARE,), (HELLO, STAGE), (HELLO, HELLO), (HELLO, PREPARE, STAGE), (HELLO, ARM, START)]
+)
 def test_out_of_order(messages):
     """Nothing is measured that was not prepared and armed."""
     one, replies, actions = told(*messages)
@@ -69,7 +73,25 @@ def test_out_of_order(messages):
 
 def test_preparing_again_disarms():
     """What is prepared after ARM was not warmed."""
-    assert told(HELLO, PREPARE, ARM, PREPARE, LOOP)[0].state == "ended"
+    assert told(HELLO, PREPARE, ARM, PREPARE, STAGE)[0].state == "ended"
+
+
+def test_a_staged_boot_waits_for_its_instant():
+    """And for nothing else: what came between would disturb it."""
+    assert told(HELLO, ARM, STAGE)[2] == [session.Stage((Order(0, 1, "t"),))]
+    assert told(HELLO, ARM, STAGE, STAGE)[0].state == "ended"
+
+
+@pytest.mark.parametrize("message", [{"type": "stage", "orders": []}, {**STAGE, "orders": [{"trial": 0}]}])
+def test_nothing_to_stage(message):
+    """There is always a first boot to prepare."""
+    assert told(HELLO, ARM, message)[0].state == "ended"
+
+
+@pytest.mark.parametrize("at_ns", [-1, 1.5, "5", True, None])
+def test_no_instant(at_ns):
+    """An instant is a whole number of nanoseconds."""
+    assert told(HELLO, ARM, STAGE, {"type": "start", "at_ns": at_ns})[0].state == "ended"
 
 
 @pytest.mark.parametrize(
@@ -107,10 +129,22 @@ def test_an_ended_session_is_silent():
 
 VALUES = st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.lists(st.integers(), max_size=2)
 MESSAGES = st.fixed_dictionaries(
-    {"type": st.sampled_from([*"x", "hello", "offer", "chunk", "prepare", "arm", "loop", "clean"])},
+    {"type": st.sampled_from([*"x", "hello", "offer", "chunk", "prepare", "arm", "stage", "start", "survey", "clean"])},
     optional={
         name: VALUES | st.dictionaries(st.text(max_size=5), VALUES, max_size=2)
-        for name in ("run", "settings", "sha256", "size_bytes", "data", "target", "image", "ready", "orders", "images")
+        for name in (
+            "run",
+            "settings",
+            "sha256",
+            "size_bytes",
+            "data",
+            "target",
+            "image",
+            "ready",
+            "orders",
+            "images",
+            "at_ns",
+        )
     },
 )
 

@@ -63,7 +63,8 @@ def boot(runtime: docker.Runtime, *, early: bool = False, timeout_ns: int = 5_00
     cancel, other = os.pipe()
     loop = BootLoop(cancel)
     try:
-        return loop.boot(Order(0, 0, "t"), Prey(Early(runtime) if early else runtime, ready, prepared))  # type: ignore[arg-type]
+        prey = Prey(Early(runtime) if early else runtime, ready, prepared)  # type: ignore[arg-type]
+        return loop.boot(loop.stage(Order(0, 0, "t"), prey))
     finally:
         loop.close()
         os.close(cancel)

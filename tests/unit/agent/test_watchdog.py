@@ -38,7 +38,7 @@ def simulated(encoder: Encoder, boots: int) -> bytes:
             encoder.encode("hello", run="watchdog-test", settings={}),
             encoder.encode("prepare", target="t", runtime="fake", options={}, image=image, ready=ready),
             encoder.encode("arm"),
-            *(encoder.encode("loop", orders=batch) for batch in batches),
+            *(encoder.encode("stage", orders=batch) for batch in batches),
         ]
     )
 

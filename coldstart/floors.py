@@ -1,0 +1,42 @@
+"""Guard rails of a node: what must stay free there, and how many instances may run at once. Pure.
+
+They come from the inventory, or are these defaults; an agent makes no boot below a floor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from coldstart.agent import floors
+from coldstart.model import Node
+from coldstart.units import parse_size_bytes
+
+MEMORY_BYTES = 128 << 20  # the agent, an engine's answer and a shell still have room
+DISK_BYTES = 512 << 20  # a log or an update of the owner's must still fit
+
+
+@dataclass(frozen=True)
+class Floors:
+    """memory: available; disk: free where images are kept; in bytes. max_parallel: instances at once."""
+
+    memory_bytes: int
+    disk_bytes: int
+    max_parallel: int
+
+
+def floors_of(node: Node) -> Floors:
+    """A node's, from its variables."""
+    memory, disk = (node.vars.get(f"coldstart_{what}_floor") for what in ("memory", "disk"))
+    return Floors(
+        MEMORY_BYTES if memory is None else parse_size_bytes(str(memory)),
+        DISK_BYTES if disk is None else parse_size_bytes(str(disk)),
+        int(node.vars.get("coldstart_max_parallel", 1)),
+    )
+
+
+def settings_of(node: Node) -> Mapping[str, str]:
+    """What the node's agent is told of it: its own variables, for the runtimes, and its floors."""
+    found = floors_of(node)
+    own = {name: str(value) for name, value in node.vars.items() if name.startswith("coldstart_")}
+    return {**own, floors.MEMORY: str(found.memory_bytes), floors.DISK: str(found.disk_bytes)}
