@@ -1,9 +1,9 @@
 # Every verb does its own set-up (scripts/setup.sh): quick, and silent, when there is nothing to do.
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep test check bench docs clean
+.PHONY: help setup sweep test check bench docs lab lab-down clean
 
 help: ## list the verbs
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
 setup: ## .venv with coldstart and the developers' tools in it; missing system packages
 	@scripts/setup.sh dev
@@ -27,6 +27,13 @@ bench: ## side by side with peers; more arguments: ARGS=...
 docs: ## write the generated parts of docs/ anew
 	@scripts/setup.sh dev
 	@.venv/bin/python scripts/docs.py
+
+lab: ## start a fleet of nodes on this machine (root); prints its inventory: docs/lab.md
+	@scripts/setup.sh dev
+	@PYTHONPATH=tests .venv/bin/python -m lab up
+
+lab-down: ## remove that fleet, without a trace
+	@PYTHONPATH=tests .venv/bin/python -m lab down
 
 clean: ## remove what the other verbs made in this folder, .venv too
 	rm -rf .venv build dist .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,152 @@
+"""Interfaces, by the commands ip and tc.
+
+The lab's switch is a bridge in a network namespace of its own, and so is every segment behind a jump host; of all this
+the machine's own namespace shows one interface, `cslab-ctl`. A node's namespace is made anew at every start, so that
+nothing of what ran in it is left.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+PREFIX = "cslab-"
+CONTROL = "cslab-ctl"
+SWITCH = "cslab-lan"
+_BURST_BYTES, _QUEUE_MS = 32_768, 200
+
+
+class CommandFailed(Exception):
+    """A command of the system's said no."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A network with a switch: number 0 is the lab's own, the others are behind jump hosts. netns: of its switch."""
+
+    number: int
+    netns: str
+
+    def address(self, host: int) -> str:
+        return f"10.77.{self.number}.{host}"
+
+
+@dataclass(frozen=True)
+class Plug:
+    """Where an interface is: in which node's namespace, as what, at which port of which segment."""
+
+    segment: Segment
+    netns: str
+    host: int
+    name: str = "eth0"
+
+    @property
+    def port(self) -> str:
+        return f"p{self.host}"
+
+    @property
+    def address(self) -> str:
+        return self.segment.address(self.host)
+
+    @property
+    def mac(self) -> str:
+        return f"02:c5:77:00:{self.segment.number:02x}:{self.host:02x}"
+
+
+LAN = Segment(0, SWITCH)
+CONTROLLER = 254  # host number of this machine, and of a jump host in the segment behind it
+
+
+def call(*argv: str, text: str = "") -> str:
+    """Its stdout; CommandFailed with what it said."""
+    done = subprocess.run(argv, input=text, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise CommandFailed(f"{' '.join(argv)}: {done.stderr.strip() or done.returncode}")
+    return done.stdout
+
+
+def batch(netns: str, lines: Iterable[str]) -> None:
+    """Several ip commands in one process; netns '': the machine's own."""
+    call("ip", *(("-n", netns) if netns else ()), "-batch", "-", text="\n".join(lines) + "\n")
+
+
+def add_switch(segment: Segment) -> None:
+    call("ip", "netns", "add", segment.netns)
+    batch(
+        segment.netns,
+        ["link set lo up", "link add name hub type bridge forward_delay 0 mcast_snooping 0", "link set hub up"],
+    )
+
+
+def add_control() -> None:
+    """This machine's way into the lab."""
+    batch("", [f"link add {CONTROL} type veth peer name ctl netns {SWITCH}"])
+    batch(SWITCH, ["link set ctl master hub up"])
+    batch("", [f"addr add {LAN.address(CONTROLLER)}/24 dev {CONTROL}", f"link set {CONTROL} up"])
+
+
+def add_node(netns: str) -> None:
+    call("ip", "netns", "add", netns)
+    batch(netns, ["link set lo up"])
+
+
+def add_pair(plug: Plug) -> None:
+    """A cable between node and switch; a delay line makes both ends itself."""
+    batch(plug.segment.netns, [f"link add {plug.port} type veth peer name {plug.name} netns {plug.netns}"])
+
+
+def connect(plug: Plug) -> None:
+    """Both ends are there: switch them on."""
+    batch(plug.segment.netns, [f"link set {plug.port} master hub up"])
+    batch(
+        plug.netns,
+        [
+            f"link set {plug.name} address {plug.mac} addrgenmode none",
+            f"addr add {plug.address}/24 dev {plug.name}",
+            f"link set {plug.name} up",
+        ],
+    )
+
+
+def throttle(plug: Plug, mbit: float) -> None:
+    """Both directions. A queue's length in time: beyond it, packets are lost, and TCP slows down."""
+    for netns, name in ((plug.segment.netns, plug.port), (plug.netns, plug.name)):
+        rate = ("rate", f"{mbit:g}mbit", "burst", str(_BURST_BYTES), "latency", f"{_QUEUE_MS}ms")
+        call("tc", "-n", netns, "qdisc", "replace", "dev", name, "root", "tbf", *rate)
+
+
+def unplug(plug: Plug) -> None:
+    """Out of the switch: no carrier is lost, nobody is told; as cut somewhere on the way."""
+    batch(plug.segment.netns, [f"link set {plug.port} nomaster"])
+
+
+def plug_in(plug: Plug) -> None:
+    batch(plug.segment.netns, [f"link set {plug.port} master hub"])
+
+
+def remove_node(netns: str, plugs: Sequence[Plug]) -> None:
+    """The ports first: a namespace's interfaces go some time after it, and their names are wanted again."""
+    for plug in plugs:
+        if plug.port in links(plug.segment.netns):
+            batch(plug.segment.netns, [f"link del {plug.port}"])
+    call("ip", "netns", "del", netns)
+
+
+def namespaces() -> list[str]:
+    """The lab's, by name."""
+    folder = Path("/run/netns")
+    return sorted(name for name in (os.listdir(folder) if folder.is_dir() else ()) if name.startswith(PREFIX))
+
+
+def links(netns: str = "") -> list[str]:
+    """Names of the interfaces there; a pair's end is shown as `name@other`."""
+    shown = call("ip", *(("-n", netns) if netns else ()), "-o", "link")
+    return [line.split(": ")[1].partition("@")[0] for line in shown.splitlines()]
+
+
+def pids(netns: str) -> list[int]:
+    """Whoever is in a namespace."""
+    return [int(pid) for pid in call("ip", "netns", "pids", netns).split()]
