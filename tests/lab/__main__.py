@@ -7,56 +7,70 @@ import os
 import sys
 from pathlib import Path
 
-from lab import removal, shapes
-from lab.fleet import FOLDER, Lab, LabError, attach
+from lab import names, removal, shapes
+from lab.fleet import FOLDER, Lab, LabError
+from lab.network import CommandFailed
+from lab.waiting import TooLateError
 
-DEEDS = ("cut", "mend", "reboot", "halt", "stop_sshd", "start_sshd", "restart_engine", "leftovers")
+DEEDS = ("cut", "mend", "reboot", "halt", "stop_sshd", "start_sshd", "kill_engine", "restart_engine", "leftovers")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="lab", description=__doc__)
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    up = verbs.add_parser("up", help="start a fleet, and print its inventory's path and what to do with it")
-    up.add_argument("--plain", type=int, default=0, metavar="N", help="N plain nodes instead of the default fleet")
-    up.add_argument("--folder", type=Path, default=FOLDER)
-    verbs.add_parser("down", help="remove it; also what is left of one that died")
-    ssh = verbs.add_parser("ssh", help="into a node of the default fleet")
-    ssh.add_argument("node")
-    ssh.add_argument("argv", nargs=argparse.REMAINDER)
-    for name in DEEDS:
-        verbs.add_parser(name, help=f"{name} a node of the default fleet").add_argument("node")
-    options = parser.parse_args()
+    options = parser().parse_args()
     try:
         return run(options)
-    except (LabError, KeyError) as error:
+    except (LabError, CommandFailed, TooLateError) as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1
 
 
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="lab", description=__doc__)
+    top.add_argument("--folder", type=Path, default=FOLDER, help=f"of the lab (default: {FOLDER})")
+    verbs = top.add_subparsers(dest="verb", required=True)
+    up = verbs.add_parser("up", help="start a fleet, print what to do with it and its inventory's path")
+    up.add_argument("--plain", type=int, default=0, metavar="N", help="N plain nodes instead of the default fleet")
+    down = verbs.add_parser("down", help="remove it, and those that died")
+    down.add_argument("--all", action="store_true", help="every lab on this machine")
+    ssh = verbs.add_parser("ssh", help="into a node")
+    ssh.add_argument("node")
+    ssh.add_argument("argv", nargs=argparse.REMAINDER)
+    deed = verbs.add_parser("do", help="to a node of the default fleet: " + ", ".join(DEEDS))
+    deed.add_argument("deed", choices=DEEDS)
+    deed.add_argument("node", choices=[shape.name for shape in shapes.DEFAULT])
+    return top
+
+
 def run(options: argparse.Namespace) -> int:
+    lab = Lab(options.folder)
     if options.verb == "up":
-        return start(Lab(options.folder, shapes.plain(options.plain) if options.plain else shapes.DEFAULT))
-    if options.verb == "down":
-        removal.remove(Path(removal.STATE.read_text()) if removal.STATE.exists() else FOLDER)
-        return 0
-    lab = attach()
-    if options.verb == "ssh":
+        start(Lab(options.folder, shapes.plain(options.plain)) if options.plain else lab)
+    elif options.verb == "down":
+        stop(options.folder, everything=options.all)
+    elif options.verb == "ssh":
         argv = lab.ssh(options.node, *options.argv)
         os.execvp(argv[0], argv)
-    found = getattr(lab.nodes[options.node], options.verb)()
-    print("\n".join(found or ()), end="\n" if found else "")
+    else:
+        found = getattr(lab.attach().nodes[options.node], options.deed)()
+        print(*(found or ()), sep="\n", end="\n" if found else "")
     return 0
 
 
-def start(lab: Lab) -> int:
+def start(lab: Lab) -> None:
     lab.up()
     for node in lab.nodes.values():
         print(f"{node.name:<12} {node.address:<12} {node.shape.site}")
-    print(f"ssh:   ssh -F {lab.ssh_config} {next(iter(lab.nodes))}")
-    print(f"check: coldstart check {lab.inventory}")
-    print(f"sweep: coldstart sweep {lab.inventory} --boots 5")
+    print(f"ssh -F {lab.ssh_config} {next(iter(lab.nodes))}")
+    print(f"coldstart check {lab.inventory}")
+    print(f"coldstart sweep {lab.inventory} --boots 5")
     print(lab.inventory)
-    return 0
+
+
+def stop(folder: Path, *, everything: bool) -> None:
+    removal.remove_orphans()
+    for state in names.states():
+        if everything or state.folder == folder.absolute():
+            removal.remove(state.names, state.folder)
 
 
 if __name__ == "__main__":

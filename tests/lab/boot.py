@@ -29,7 +29,7 @@ ENVIRONMENT = {
 
 def main() -> None:
     spec = json.loads(Path(sys.argv[1]).read_text())
-    cgroups.join(spec["shape"]["name"])
+    cgroups.join(spec["group"])
     kernel.enter_net(spec["netns"])
     kernel.unshare(NAMESPACES)
     if spec["uptime_s"] is not None:

@@ -1,11 +1,12 @@
-"""A node's control groups: `cslab/NODE` in every hierarchy of version 1.
+"""A node's control groups: `cslab/NUMBER/NODE` in every hierarchy of version 1.
 
-They are also the index of what belongs to the lab: whatever runs in a node is in its groups, containers too, and so
-are the lab's own helpers. Nothing needs to be written down, and nothing is forgotten by a lab that dies half made.
+They are also the index of what belongs to a lab: whatever runs in a node is in its groups, containers too, and so are
+the lab's own helpers. Nothing needs to be written down, and nothing is forgotten by a lab that dies half made.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -14,8 +15,8 @@ from pathlib import Path
 from lab.shapes import Shape
 
 ROOT = Path("/sys/fs/cgroup")
-NAME = "cslab"
-HELPERS = "helpers"  # the group of delay lines
+TOP = "cslab"
+HELPERS = "helpers.lines"  # no node has such a name
 CONTROLLERS = ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids")
 _PERIOD_US = 100_000
 _REMOVAL_LIMIT_S = 5.0
@@ -26,54 +27,61 @@ def hierarchies() -> list[str]:
     return [name for name in CONTROLLERS if (ROOT / name / "cgroup.procs").exists()]
 
 
-def make(name: str) -> None:
-    """Groups without limits."""
+def make(group: str) -> None:
+    """Groups without limits, and those above them."""
+    parts = Path(group).parts
     for controller in hierarchies():
-        for folder in (ROOT / controller / NAME, ROOT / controller / NAME / name):
+        for depth in range(1, len(parts) + 1):
+            folder = Path(ROOT, controller, *parts[:depth])
             folder.mkdir(exist_ok=True)
             if controller == "cpuset":
                 _inherit_cpuset(folder)
 
 
-def limit(shape: Shape) -> None:
-    """Give a node's groups its limits."""
+def limit(group: str, shape: Shape) -> None:
     if shape.cpus:
-        group = ROOT / "cpu" / NAME / shape.name
-        (group / "cpu.cfs_period_us").write_text(str(_PERIOD_US))
-        (group / "cpu.cfs_quota_us").write_text(str(int(shape.cpus * _PERIOD_US)))
+        folder = ROOT / "cpu" / group
+        (folder / "cpu.cfs_period_us").write_text(str(_PERIOD_US))
+        (folder / "cpu.cfs_quota_us").write_text(str(int(shape.cpus * _PERIOD_US)))
     if shape.memory_bytes:
-        (ROOT / "memory" / NAME / shape.name / "memory.limit_in_bytes").write_text(str(shape.memory_bytes))
+        (ROOT / "memory" / group / "memory.limit_in_bytes").write_text(str(shape.memory_bytes))
 
 
-def join(name: str) -> None:
+def join(group: str) -> None:
     """This process, and what it starts from now on. Before a cgroup namespace is made: its root is where one stands."""
     for controller in hierarchies():
-        (ROOT / controller / NAME / name / "cgroup.procs").write_text("0")
+        (ROOT / controller / group / "cgroup.procs").write_text("0")
 
 
-def pids(name: str = "") -> list[int]:
-    """Every process of a node, or of the lab; of some other lab's, nothing."""
+def pids(group: str) -> list[int]:
+    """Every process in a group and below."""
     found: set[int] = set()
     for controller in hierarchies():
-        for folder in _folders(ROOT / controller / NAME / name):
+        for folder in _folders(ROOT / controller / group):
             found.update(_members(folder))
     return sorted(found)
 
 
-def remove(name: str = "") -> None:
-    """The groups of a node, or all; those of containers are below them. What just died may hold one for a moment."""
+def remove(group: str) -> None:
+    """A group and those below it, which containers are in; then those above it that are empty."""
     for controller in hierarchies():
-        for folder in _folders(ROOT / controller / NAME / name):
+        for folder in _folders(ROOT / controller / group):
             _rmdir(folder)
+        for above in Path(group).parents[:-1]:
+            try:
+                (ROOT / controller / above).rmdir()
+            except OSError:  # not there, or others are in it
+                break
 
 
-def remains() -> list[str]:
-    return [str(ROOT / name / NAME) for name in hierarchies() if (ROOT / name / NAME).exists()]
+def remains(group: str) -> list[str]:
+    return [str(ROOT / name / group) for name in hierarchies() if (ROOT / name / group).exists()]
 
 
 def _inherit_cpuset(folder: Path) -> None:
     for name in ("cpuset.cpus", "cpuset.mems"):
-        (folder / name).write_text((folder.parent / name).read_text())
+        if not (folder / name).read_text().strip():
+            (folder / name).write_text((folder.parent / name).read_text())
 
 
 def _folders(top: Path) -> Iterator[Path]:
@@ -90,15 +98,15 @@ def _members(folder: Path) -> list[int]:
 
 
 def _rmdir(folder: Path) -> None:
+    """What just died may hold one for a moment."""
     deadline = time.monotonic() + _REMOVAL_LIMIT_S
     while True:
         try:
             folder.rmdir()
+            return
         except FileNotFoundError:
             return
-        except OSError:
-            if time.monotonic() > deadline:
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:
                 raise
             time.sleep(0.005)
-        else:
-            return

@@ -1,7 +1,7 @@
 """The lab: a switch, and nodes on it.
 
-One at a time on a machine: names of namespaces and addresses are fixed, so that whatever a lab that died half made has
-left is found by them. Its folder holds all of its state; /run/coldstart-lab says where that is.
+Several may exist at a time, each with a folder and a number of its own: the folder holds all of its state, its names
+and addresses follow from the number. docs/lab.md tells how to use it.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from lab import cgroups, inventory, network, removal, shapes
+from lab import access, cgroups, names, network, nodefiles, removal, shapes
 from lab.capture import Capture
-from lab.network import CONTROLLER, LAN, Plug, Segment
-from lab.node import Node, make_key
+from lab.names import CONTROLLER, Names
+from lab.network import Plug, Segment
+from lab.node import Node
 from lab.shapes import Shape
 
 FOLDER = Path("/var/tmp/coldstart-lab")
-STATE = removal.STATE
-_AT_ONCE = 8  # nodes that start at the same time
 COMMANDS = ("/usr/sbin/sshd", "ssh-keygen", "ip", "tc", "nsenter")
+_AT_ONCE = 8  # nodes that start at the same time
 
 
 class LabError(Exception):
@@ -30,15 +30,15 @@ class LabError(Exception):
 
 
 class Lab:
-    """`with Lab(folder, shapes) as lab:` or up() and down(). folder: made by up, removed by down."""
+    """`with Lab(folder, shapes) as lab:` or up() and down(). folder: made by up, removed by down; nodes: by name."""
 
     def __init__(self, folder: Path = FOLDER, fleet: Sequence[Shape] = shapes.DEFAULT) -> None:
         shapes.check(fleet)
         self.folder = folder.absolute()
-        self._segments = _segments(fleet)
-        plugs = _plugs(fleet, self._segments)
-        hosts = "".join(f"{mine[0].address} {name}\n" for name, mine in plugs.items())
-        self.nodes = {shape.name: Node(shape, self.folder / shape.name, plugs[shape.name], hosts) for shape in fleet}
+        self.shapes = tuple(fleet)
+        self.nodes: dict[str, Node] = {}
+        self._segments: list[Segment] = []
+        self._names: Names | None = None
 
     @property
     def inventory(self) -> Path:
@@ -59,27 +59,44 @@ class Lab:
         return self.folder / "ssh_config"
 
     def __enter__(self) -> Lab:
-        self.up()
+        self.up(owner=os.getpid())
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.down()
 
-    def up(self) -> None:
-        """All nodes answer when it returns; LabError, and nothing is left, if that cannot be."""
-        _claim(self.folder)
+    def up(self, owner: int = 0) -> None:
+        """All nodes answer when it returns; LabError, and nothing is left, if that cannot be. owner: a process; when it
+        has died, the next lab or `make lab-down` removes this one."""
+        self._settle(_claim(self.folder, owner))
         try:
             self._make()
         except BaseException:
             self.down()
             raise
 
+    def attach(self) -> Lab:
+        """To the lab of these shapes that another process has made in this folder."""
+        state = names.find(self.folder)
+        if not state:
+            raise LabError(f"there is no lab in {self.folder}; next: make lab")
+        self._settle(state.names)
+        for node in self.nodes.values():
+            node.attach()
+        return self
+
     def down(self) -> None:
-        removal.remove(self.folder)
+        """Nothing is left of it when it returns. As often as one likes."""
+        if self._names:
+            removal.remove(self._names, self.folder)
+
+    def remains(self) -> list[str]:
+        """What there is of it, in words."""
+        return removal.remains(self._names, self.folder) if self._names else []
 
     def capture(self, *at: str) -> Capture:
         """Packets as they pass these nodes' interfaces; without names, the switch of the lab."""
-        return Capture({name: self.nodes[name].netns for name in at} or {"": network.SWITCH})
+        return Capture({name: self.nodes[name].netns for name in at} or {"": self._segments[0].netns})
 
     def ssh(self, name: str, *argv: str) -> list[str]:
         """A command line that runs `argv` there."""
@@ -94,15 +111,24 @@ class Lab:
         entries = [self._entry(node) for node in self.nodes.values()]
         keys = "".join(f"{node.address} {node.public_host_key}\n" for node in self.nodes.values())
         self.known_hosts.write_text(keys)
-        self.inventory.write_text(inventory.inventory(self.folder, entries))
-        self.ssh_config.write_text(inventory.ssh_config(self.folder, entries))
+        self.inventory.write_text(access.inventory(self.folder, entries))
+        self.ssh_config.write_text(access.ssh_config(self.folder, entries))
+
+    def _settle(self, mine: Names) -> None:
+        self._names = mine
+        segments = _segments(self.shapes, mine)
+        plugs = _plugs(self.shapes, segments, mine)
+        hosts = "".join(f"{plug[0].address} {name}\n" for name, plug in plugs.items())
+        self._segments = list(segments.values())
+        self.nodes = {s.name: Node(s, self.folder / s.name, plugs[s.name], hosts) for s in self.shapes}
 
     def _make(self) -> None:
-        make_key(self.key, "coldstart-lab")
-        cgroups.make(cgroups.HELPERS)
-        for segment in self._segments.values():
+        assert self._names
+        nodefiles.make_key(self.key, "coldstart-lab")
+        cgroups.make(f"{self._names.group}/{cgroups.HELPERS}")
+        for segment in self._segments:
             network.add_switch(segment)
-        network.add_control()
+        network.add_control(self._segments[0])
         public_key = self.key.with_suffix(".pub").read_text().strip()
         for node in self.nodes.values():
             node.create(public_key)
@@ -118,15 +144,21 @@ class Lab:
         for node in nodes:
             node.wait_ready()
 
-    def _entry(self, node: Node) -> inventory.Entry:
+    def _entry(self, node: Node) -> access.Entry:
         shape = node.shape
-        jump = self.nodes.get(shape.behind)
-        at = f"{jump.shape.user}@{jump.address}" if jump else ""
-        return inventory.Entry(shape.name, shape.site, node.address, shape.user, shape.behind, at)
+        return access.Entry(shape.name, shape.site, node.address, shape.user, shape.behind, self._way(shape.behind))
+
+    def _way(self, jump: str) -> str:
+        """Through one jump host or several, as `ssh -J` reads it."""
+        if not jump:
+            return ""
+        node = self.nodes[jump]
+        before = self._way(node.shape.behind)
+        return f"{before}{',' if before else ''}{node.shape.user}@{node.address}"
 
 
-def _claim(folder: Path) -> None:
-    """This machine, for a lab in this folder."""
+def _claim(folder: Path, owner: int) -> Names:
+    """A number, and a new folder."""
     if os.geteuid() != 0:
         raise LabError("the lab makes namespaces: it needs root")
     for command in COMMANDS:
@@ -134,39 +166,28 @@ def _claim(folder: Path) -> None:
             raise LabError(f"the lab needs {command}; next: scripts/setup.sh dev")
     if not cgroups.hierarchies():
         raise LabError("the lab needs control groups of version 1, and this machine has none")
-    try:
-        fd = os.open(STATE, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    except FileExistsError:
-        raise LabError(f"there is a lab in {STATE.read_text()}; next: make lab-down") from None
-    with os.fdopen(fd, "w") as file:
-        file.write(str(folder))
-    removal.remove(folder, but_state=True)
+    removal.remove_orphans()
+    if folder.exists():
+        raise LabError(f"there is a lab in {folder}; next: make lab-down")
+    mine = names.take(folder, owner)
+    if not mine:
+        raise LabError(f"there are {names.MOST_LABS} labs on this machine; next: python -m lab down --all")
     folder.mkdir(parents=True)
+    return mine
 
 
-def _segments(fleet: Sequence[Shape]) -> dict[str, Segment]:
+def _segments(fleet: Sequence[Shape], mine: Names) -> dict[str, Segment]:
     """By the name of the jump host in front of it; "" is the lab's own."""
-    jumps = dict.fromkeys(shape.behind for shape in fleet if shape.behind)
-    behind = {name: Segment(number, f"{network.PREFIX}{name}-lan") for number, name in enumerate(jumps, 1)}
-    return {"": LAN, **behind}
+    jumps = dict.fromkeys(["", *(shape.behind for shape in fleet)])
+    return {jump: Segment(mine, number, mine.switch(jump)) for number, jump in enumerate(jumps)}
 
 
-def _plugs(fleet: Sequence[Shape], segments: dict[str, Segment]) -> dict[str, list[Plug]]:
+def _plugs(fleet: Sequence[Shape], segments: dict[str, Segment], mine: Names) -> dict[str, list[Plug]]:
     """Every node's own first, then a jump host's second one."""
     found: dict[str, list[Plug]] = {}
     for host, shape in enumerate(fleet, 1):
-        netns = network.PREFIX + shape.name
+        netns = mine.netns(shape.name)
         found[shape.name] = [Plug(segments[shape.behind], netns, host)]
         if shape.name in segments:
             found[shape.name].append(Plug(segments[shape.name], netns, CONTROLLER, "eth1"))
     return found
-
-
-def attach(fleet: Sequence[Shape] = shapes.DEFAULT) -> Lab:
-    """To the lab that another process has made of the same shapes."""
-    if not STATE.exists():
-        raise LabError("there is no lab here; next: make lab")
-    lab = Lab(Path(STATE.read_text()), fleet)
-    for node in lab.nodes.values():
-        node.attach()
-    return lab

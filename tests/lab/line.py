@@ -46,7 +46,7 @@ class Direction:
 
     source: int
     sink: int
-    delay_of: str
+    is_up: bool
     under_way: deque[tuple[float, bytes]] = field(default_factory=deque)
 
     def take(self, settings: Settings) -> None:
@@ -61,7 +61,7 @@ class Direction:
                 self.under_way.append((self._due(settings), frame))
 
     def _due(self, settings: Settings) -> float:
-        delay_ms = getattr(settings, self.delay_of) + random.uniform(-1, 1) * settings.jitter_ms
+        delay_ms = (settings.up_ms if self.is_up else settings.down_ms) + random.uniform(-1, 1) * settings.jitter_ms
         due = time.monotonic() + max(0.0, delay_ms) / 1e3
         return max(due, self.under_way[-1][0]) if self.under_way else due
 
@@ -79,13 +79,13 @@ class Direction:
 
 def carry(switch: int, node: int, control: socket.socket, settings: Settings) -> None:
     """For ever."""
-    directions = (Direction(node, switch, "up_ms"), Direction(switch, node, "down_ms"))
+    directions = (Direction(node, switch, is_up=True), Direction(switch, node, is_up=False))
     while True:
         now = time.monotonic()
         wait_s = min(direction.wait_s(now) for direction in directions)
         timeout = None if wait_s == float("inf") else wait_s
-        readable, _, _ = select.select([switch, node, control], [], [], timeout)
-        if control in readable:
+        readable, _, _ = select.select([switch, node, control.fileno()], [], [], timeout)
+        if control.fileno() in readable:
             settings = changed(settings, control)
             if settings.cut:
                 for direction in directions:
@@ -113,7 +113,7 @@ def tap(netns: str, name: str) -> int:
 
 def main() -> None:
     spec = json.loads(Path(sys.argv[1]).read_text())
-    cgroups.join(cgroups.HELPERS)
+    cgroups.join(spec["group"])
     control = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     os.chdir(spec["folder"])  # the path of a socket may have 107 bytes only
     Path("line.sock").unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """Interfaces, by the commands ip and tc.
 
 The lab's switch is a bridge in a network namespace of its own, and so is every segment behind a jump host; of all this
-the machine's own namespace shows one interface, `cslab-ctl`. A node's namespace is made anew at every start, so that
+the machine's own namespace shows one interface. A node's namespace is made anew at every start, so that
 nothing of what ran in it is left.
 """
 
@@ -13,9 +13,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.names import CONTROLLER, Names
+
 PREFIX = "cslab-"
-CONTROL = "cslab-ctl"
-SWITCH = "cslab-lan"
 _BURST_BYTES, _QUEUE_MS = 32_768, 200
 
 
@@ -25,13 +25,14 @@ class CommandFailed(Exception):
 
 @dataclass(frozen=True)
 class Segment:
-    """A network with a switch: number 0 is the lab's own, the others are behind jump hosts. netns: of its switch."""
+    """A network with a switch: number 0 is a lab's own, the others are behind jump hosts. netns: of its switch."""
 
+    names: Names
     number: int
     netns: str
 
     def address(self, host: int) -> str:
-        return f"10.77.{self.number}.{host}"
+        return self.names.address(self.number, host)
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,7 @@ class Plug:
 
     @property
     def mac(self) -> str:
-        return f"02:c5:77:00:{self.segment.number:02x}:{self.host:02x}"
-
-
-LAN = Segment(0, SWITCH)
-CONTROLLER = 254  # host number of this machine, and of a jump host in the segment behind it
+        return f"02:c5:77:{self.segment.names.number:02x}:{self.segment.number:02x}:{self.host:02x}"
 
 
 def call(*argv: str, text: str = "") -> str:
@@ -81,11 +78,13 @@ def add_switch(segment: Segment) -> None:
     )
 
 
-def add_control() -> None:
-    """This machine's way into the lab."""
-    batch("", [f"link add {CONTROL} type veth peer name ctl netns {SWITCH}"])
-    batch(SWITCH, ["link set ctl master hub up"])
-    batch("", [f"addr add {LAN.address(CONTROLLER)}/24 dev {CONTROL}", f"link set {CONTROL} up"])
+def add_control(lan: Segment) -> None:
+    """This machine's way into the lab: for all of its addresses, so that those behind a jump host are unreachable from
+    here, instead of being somebody else's by the default route."""
+    name = lan.names.control
+    batch("", [f"link add {name} type veth peer name ctl netns {lan.netns}"])
+    batch(lan.netns, ["link set ctl master hub up"])
+    batch("", [f"addr add {lan.address(CONTROLLER)}/16 dev {name}", f"link set {name} up"])
 
 
 def add_node(netns: str) -> None:

@@ -7,10 +7,10 @@ import shutil
 import uuid
 from pathlib import Path
 
-from lab.rootfs import DISK
+from lab.network import call
+from lab.rootfs import DISK, USER_ID
 from lab.shapes import Shape
 
-USER_ID = 1000
 # crypt(3) of shapes.PASSWORD: a sum that is known to all need not be made anew, and Python's own crypt is going away.
 PASSWORD_HASH = "$6$coldstart$b1Q9kKh2MiBdRS6G95drYE/WMw2KvF5mmvpiKKWQs.oYgKja04XoWXqZBJ7a64MQ/hDUu90ki.SCaUnc4BkgQ0"
 RC_FILES = (".bashrc", ".profile", ".cshrc", ".zshenv", ".config/fish/config.fish")
@@ -67,3 +67,8 @@ def write_home(home: Path, shape: Shape, authorized: str) -> None:
     for name in RC_FILES if shape.rc else ():
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).write_text(f"{shape.rc}\n")
+
+
+def make_key(path: Path, comment: str) -> None:
+    """A new pair: `path` and `path.pub`."""
+    call("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path))

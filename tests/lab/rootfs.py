@@ -29,6 +29,7 @@ DISK = {  # on the node: in its folder
 HIDDEN = ("/etc/docker", "/etc/containerd", "/etc/ssh", "/etc/sudoers.d", "/etc/cron.d")
 DEVICES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
 UPPER_SIZE = "512m"
+USER_ID = 40_000  # of the user that is not root; this machine's own have lower ones
 
 
 def build(spec: dict[str, Any]) -> None:
@@ -118,15 +119,15 @@ def write_files(spec: dict[str, Any], root: Path) -> None:
 
 def add_user(shape: dict[str, Any], etc: Path, password_hash: str) -> None:
     """Or change root's shell."""
-    name, shell = shape["user"], shape["shell"]
+    name, shell = shape["user"], shape["login_shell"]
     lines = (etc / "passwd").read_text().splitlines()
     if name == "root":
         lines = [line.rpartition(":")[0] + f":{shell}" if line.startswith("root:") else line for line in lines]
     else:
-        lines.append(f"{name}:x:1000:1000::/home/{name}:{shell}")
+        lines.append(f"{name}:x:{USER_ID}:{USER_ID}::/home/{name}:{shell}")
         append(etc / "shadow", f"{name}:{password_hash}:20000:0:99999:7:::")
         groups = [join_group(line, name, shape["groups"]) for line in (etc / "group").read_text().splitlines()]
-        (etc / "group").write_text("\n".join([*groups, f"{name}:x:1000:", ""]))
+        (etc / "group").write_text("\n".join([*groups, f"{name}:x:{USER_ID}:", ""]))
     (etc / "passwd").write_text("\n".join([*lines, ""]))
 
 

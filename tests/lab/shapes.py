@@ -44,7 +44,7 @@ class Shape:
     user: str = "root"
     sudo: Literal["none", "free", "password"] = "none"  # of a user other than root
     groups: tuple[str, ...] = ()  # that user's: ("docker",)
-    shell: str = "/bin/bash"
+    login_shell: str = "/bin/bash"
     rc: str = ""  # a line in every shell's start-up file: echo welcome
     sshd: tuple[str, ...] = ()  # lines of its sshd_config: MaxSessions 1
     authorized: tuple[str, ...] = ()  # public keys beside the lab's own

@@ -8,10 +8,11 @@ import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 RUN_MARK, ENGINE_MARK = b"COLDSTART_RUN=", b"COLDSTART_ENGINE="
-AGENT = b"coldstart.agent"
+AGENT = b"coldstart-agent"
 INTERFACE_PREFIX = "cs-"
 _LABEL = quote(json.dumps({"label": ["coldstart.run"]}))
 _LIMIT_S = 10.0
@@ -48,8 +49,8 @@ def read(pid: int, name: str) -> bytes:
         return b""
 
 
-def ask(engine: Path, path: str) -> list[dict[str, object]] | None:
-    """GET; None if nobody answers there."""
+def ask(engine: Path, path: str) -> Any:
+    """GET, what JSON it answered, else its text; None if nobody answers there."""
     connection = _EngineConnection(engine)
     try:
         connection.request("GET", path)
@@ -58,7 +59,7 @@ def ask(engine: Path, path: str) -> list[dict[str, object]] | None:
         return None
     finally:
         connection.close()
-    return list(json.loads(answer)) if answer.startswith(b"[") else []
+    return json.loads(answer) if answer[:1] in (b"[", b"{") else answer.decode()
 
 
 class _EngineConnection(http.client.HTTPConnection):

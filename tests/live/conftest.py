@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lab.fixture import fleet, make_lab  # noqa: F401 - fixtures
 
 from coldstart import bundle
 from coldstart.agent import engine as engines

@@ -9,14 +9,14 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Entry:
-    """One node. jump: name of the node in front of it, and `user@address` of that."""
+    """One node. jump: name of the node in front of it; way: to there, as `ssh -J` reads it."""
 
     name: str
     site: str
     address: str
     user: str
     jump: str = ""
-    jump_at: str = ""
+    way: str = ""
 
 
 def inventory(folder: Path, entries: Sequence[Entry]) -> str:
@@ -36,7 +36,7 @@ def inventory(folder: Path, entries: Sequence[Entry]) -> str:
             lines += [f"        {entry.name}:", f"          ansible_host: {entry.address}"]
             lines += [f"          ansible_user: {entry.user}"]
             if entry.jump:
-                lines += [f"          ansible_ssh_common_args: {options} -J {entry.jump_at}"]
+                lines += [f"          ansible_ssh_common_args: {options} -J {entry.way}"]
     return "\n".join([*lines, ""])
 
 
