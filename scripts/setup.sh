@@ -177,6 +177,12 @@ find_missing() {
     has busybox || want busybox-static "is what the tests' own Linux guest runs" "the tests of a Linux of one's own"
     has iptables || want iptables "loses packets on purpose in tests" "the test of the unikernel on a bad network"
     has tcpdump || want tcpdump "an independent witness for the benchmarks and tests" "what compares ready with a packet capture"
+    has ip || want iproute2 "makes the networks of the lab's nodes" "the lab (docs/lab.md) and its tests"
+    has ssh || want openssh-client "reaches the lab's nodes" "the lab (docs/lab.md) and its tests"
+    has sshd || want openssh-server "runs in the lab's nodes, not on this machine itself" "the lab (docs/lab.md) and its tests"
+    has sudo || want sudo "makes a node's user root in tests" "the tests of nodes with sudo"
+    has fish || want fish "is a login shell of a node in tests" "the tests of nodes with fish"
+    has csh || want tcsh "is a login shell of a node in tests" "the tests of nodes with csh"
     has cc || want "gcc libc6-dev" "builds the C program the benchmarks compare with" "the benchmarks' C peer"
 }
 
@@ -240,8 +246,17 @@ apt() {
 
 has_fresh_lists() { [ -n "$(find "$fs/var/lib/apt/lists" -name '*Packages*' -mtime -1 2>/dev/null | head -n 1)" ]; }
 
+# A machine that had no SSH server is not to get one, neither now nor at its next start, because tests need the program.
+# This file is the package's own way to say so.
+keep_sshd_off() {
+    off=$fs/etc/ssh/sshd_not_to_be_run
+    # shellcheck disable=SC2086  # $as is a command with its arguments
+    $as mkdir -p "${off%/*}" && $as touch "$off" && more "this machine's own SSH server stays off, until you rm $off"
+}
+
 # shellcheck disable=SC2086  # $1 may be several packages
 install_one() { # PACKAGES
+    [ "$1" != openssh-server ] || keep_sshd_off || return
     apt install --no-install-recommends --no-remove $1 && return
     [ -z "$updated" ] && update_lists && apt install --no-install-recommends --no-remove $1
 }

@@ -32,6 +32,7 @@ def main() -> None:
     cgroups.join(spec["group"])
     kernel.enter_net(spec["netns"])
     kernel.unshare(NAMESPACES)
+    cgroups.join(cgroups.leaf(spec["group"]))
     if spec["uptime_s"] is not None:
         kernel.unshare(kernel.NEWTIME)
         shift_clocks(spec["uptime_s"])

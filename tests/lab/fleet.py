@@ -15,6 +15,7 @@ from types import TracebackType
 
 from lab import access, cgroups, names, network, nodefiles, removal, shapes
 from lab.capture import Capture
+from lab.cgroups import NoController
 from lab.names import CONTROLLER, Names
 from lab.network import Plug, Segment
 from lab.node import Node
@@ -71,6 +72,9 @@ class Lab:
         self._settle(_claim(self.folder, owner))
         try:
             self._make()
+        except NoController as error:
+            self.down()
+            raise LabError(str(error)) from None
         except BaseException:
             self.down()
             raise
@@ -164,8 +168,8 @@ def _claim(folder: Path, owner: int) -> Names:
     for command in COMMANDS:
         if not shutil.which(command):
             raise LabError(f"the lab needs {command}; next: scripts/setup.sh dev")
-    if not cgroups.hierarchies():
-        raise LabError("the lab needs control groups of version 1, and this machine has none")
+    if not cgroups.roots():
+        raise LabError(f"the lab needs control groups, and there are none in {cgroups.ROOT}")
     removal.remove_orphans()
     if folder.exists():
         raise LabError(f"there is a lab in {folder}; next: make lab-down")

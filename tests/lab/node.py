@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -68,7 +68,7 @@ class Node:
 
     def wire(self) -> None:
         """Its control groups, its network namespace and its way to the switch."""
-        cgroups.make(self.group)
+        cgroups.make(cgroups.leaf(self.group))
         cgroups.limit(self.group, self.shape)
         network.add_node(self.netns)
         if self.shape.has_line:
@@ -185,7 +185,7 @@ class Node:
             self._entered(argv),
             input=text,
             env=boot.ENVIRONMENT,
-            preexec_fn=partial(cgroups.join, self.group),
+            preexec_fn=self._join,
             capture_output=True,
             text=True,
             timeout=limit_s,
@@ -201,7 +201,7 @@ class Node:
                 stdout=log,
                 stderr=log,
                 env=boot.ENVIRONMENT,
-                preexec_fn=partial(cgroups.join, self.group),
+                preexec_fn=self._join,
                 check=True,
             )
 
@@ -230,6 +230,11 @@ class Node:
     @property
     def _names(self) -> Names:
         return self.plugs[0].segment.names
+
+    @property
+    def _join(self) -> Callable[[], None]:
+        """Its limits hold for what enters it, too."""
+        return partial(cgroups.join, cgroups.leaf(self.group))
 
     def _inside(self) -> list[int]:
         """With its delay line."""

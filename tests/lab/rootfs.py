@@ -72,14 +72,21 @@ def mount_kernel(root: Path) -> None:
     """Views of the kernel that belong to the namespaces it is in now."""
     kernel.mount("proc", "proc", root / "proc")
     kernel.mount("sysfs", "sysfs", root / "sys")
-    kernel.mount("tmpfs", "cgroup", root / "sys/fs/cgroup", options="mode=755")
-    for name in cgroups.hierarchies():
-        kernel.mount("cgroup", "cgroup", root / "sys/fs/cgroup" / name, options=name)
+    mount_cgroups(root / "sys/fs/cgroup")
     kernel.mount("tmpfs", "run", root / "run", options="mode=755")
     kernel.mount("tmpfs", "tmp", root / "tmp", options="mode=1777")
     (root / "run/sshd").mkdir(mode=0o755)
     (root / "run/lock").mkdir()
     (root / "run/lock").chmod(0o1777)
+
+
+def mount_cgroups(at: Path) -> None:
+    if cgroups.is_v2():
+        kernel.mount("cgroup2", "cgroup", at)
+        return
+    kernel.mount("tmpfs", "cgroup", at, options="mode=755")
+    for name in cgroups.hierarchies():
+        kernel.mount("cgroup", "cgroup", at / name, options=name)
 
 
 def mount_devices(dev: Path) -> None:

@@ -10,7 +10,13 @@ from typing import Any, Literal
 MOST_NODES = 250
 PASSWORD = "raspberry"  # what `sudo: password` asks for
 NO_PYTHON = ("/usr/bin/python3*", "/usr/local/bin/python3*")
-NO_DOCKER = ("/usr/bin/docker*", "/usr/sbin/dockerd", "/usr/bin/containerd*", "/usr/sbin/runc", "/usr/bin/runc")
+NO_DOCKER = (
+    "/usr/bin/docker*",
+    "/usr/local/bin/docker*",
+    "/usr/sbin/dockerd",
+    "/usr/bin/containerd*",
+    "/usr/*bin/runc",
+)
 NO_QEMU = ("/usr/bin/qemu-system-*",)
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import statistics
 import subprocess
 import sys
 import time
@@ -83,16 +82,17 @@ def test_this_machine_is_not_seen_from_a_node(fleet: Lab) -> None:
 
 
 def test_delays_are_those_of_the_shape(fleet: Lab) -> None:
-    """Per round trip, both directions' sum at least, jitter aside; next door it is far less."""
-    near, far = (statistics.median(seconds_of(fleet, name)) for name in ("cloud-1", EDGE))
-    assert near < 0.008
-    assert 0.009 < far < 0.034
+    """A round trip takes both directions' sum at least, jitter aside; next door it is far less. The quickest of
+    several: a busy machine makes only the others late."""
+    near, far = (min(seconds_of(fleet, name)) for name in ("cloud-1", EDGE))
+    assert near < 0.006
+    assert 0.009 < far < 0.030
 
 
 def test_a_delay_changes_at_run_time(fleet: Lab) -> None:
     node = fleet.nodes["laptop-1"]
     node.set_line(up_ms=60, down_ms=0, jitter_ms=0)
-    slow = statistics.median(seconds_of(fleet, "laptop-1"))
+    slow = min(seconds_of(fleet, "laptop-1"))
     node.set_line(up_ms=node.shape.up_ms, down_ms=node.shape.down_ms, jitter_ms=node.shape.jitter_ms)
     assert 0.060 <= slow < 0.120
 
@@ -204,17 +204,26 @@ def test_a_changed_host_key_is_noticed(make_lab: MakeLab) -> None:
 
 
 def test_a_capture_sees_when_each_node_sends(fleet: Lab) -> None:
-    """At the nodes themselves: before the delay. In the switch: after it."""
-    to = fleet.nodes["cloud-1"].address
-    code = f"import socket; socket.socket(2, 2).sendto(b'now', ('{to}', 9999))"
+    """At the nodes themselves: before the delay. In the switch: after it, with the jitter of the shape."""
+    count, to = 20, (fleet.nodes["cloud-1"].address, 9999)
+    code = f"""
+import socket, time
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for index in range({count}):
+    sock.sendto(b"%d" % index, {to})
+    time.sleep(0.01)
+"""
     with fleet.capture(EDGE) as there, fleet.capture() as between:
         before_ns = time.time_ns()
-        fleet.nodes[EDGE].run(["python3", "-c", code])
-        (sent,) = there.wait(lambda packet: packet.is_udp and packet.to == (to, 9999))
-        (passed,) = between.wait(lambda packet: packet.is_udp and packet.to == (to, 9999))
-    assert (sent.payload, sent.sent, sent.source[0]) == (b"now", True, fleet.nodes[EDGE].address)
-    assert before_ns < sent.time_ns < time.time_ns()
-    assert 0.005e9 < passed.time_ns - sent.time_ns < 0.020e9  # 8 ms +- 2 ms
+        fleet.nodes[EDGE].run(["/usr/bin/python3", "-S", "-c", code])
+        sent, passed = (c.wait(lambda packet: packet.is_udp and packet.to == to, count) for c in (there, between))
+    assert {packet.source[0] for packet in sent} == {fleet.nodes[EDGE].address}
+    assert all(packet.sent for packet in sent)
+    assert [packet.payload for packet in sent] == [packet.payload for packet in passed]
+    assert before_ns < sent[0].time_ns < sent[-1].time_ns < time.time_ns()
+    delays_ms = [(after.time_ns - before.time_ns) / 1e6 for before, after in zip(sent, passed, strict=True)]
+    assert 6 <= min(delays_ms) < 12  # 8 ms +- 2 ms
+    assert max(delays_ms) - min(delays_ms) > 1
 
 
 def test_leftovers_are_found(fleet: Lab) -> None:

@@ -43,6 +43,12 @@ FAKES = {
     "iptables": "#!/bin/sh\n",
     "cc": "#!/bin/sh\n",
     "busybox": "#!/bin/sh\n",
+    "csh": "#!/bin/sh\n",
+    "fish": "#!/bin/sh\n",
+    "ip": "#!/bin/sh\n",
+    "ssh": "#!/bin/sh\n",
+    "sshd": "#!/bin/sh\n",
+    "sudo": "#!/bin/sh\nexit 1\n",
     "qemu-aarch64": "#!/bin/sh\n",
     "qemu-img": "#!/bin/sh\n",
     "qemu-system-x86_64": "#!/bin/sh\n",
@@ -184,13 +190,27 @@ def test_what_the_package_is_made_from_installs_it_anew(machine: Machine, change
 
 
 def test_developers_get_what_tests_need_and_users_do_not(machine: Machine) -> None:
-    for name in ("tcpdump", "iptables", "cc", "qemu-aarch64", "qemu-img", "busybox"):
+    lab = ("ip", "ssh", "sshd", "sudo", "fish", "csh")
+    for name in ("tcpdump", "iptables", "cc", "qemu-aarch64", "qemu-img", "busybox", *lab):
         (machine.folder / "bin" / name).unlink()
     machine.setup("run")
     assert "tcpdump" not in machine.calls
     machine.setup("dev")
     for packages in ("tcpdump", "iptables", "gcc libc6-dev", "qemu-user", "qemu-utils", "busybox-static"):
         assert f"--no-remove {packages}\n" in machine.calls
+    for package in ("iproute2", "openssh-client", "openssh-server", "sudo", "fish", "tcsh"):
+        assert f"--no-remove {package}\n" in machine.calls
+
+
+def test_the_package_of_the_ssh_server_starts_none(machine: Machine) -> None:
+    """By the file that Debian's package looks for; where a server was installed before, nothing is done to it."""
+    off = machine.fs / "etc/ssh/sshd_not_to_be_run"
+    machine.setup("dev")
+    assert not off.exists()
+    (machine.folder / "bin" / "sshd").unlink()
+    done = machine.setup("dev")
+    assert off.exists()
+    assert f"this machine's own SSH server stays off, until you rm {off}" in done.stderr
 
 
 def test_emulators(machine: Machine) -> None:
@@ -318,6 +338,7 @@ def test_an_engine_on_path_is_kept(machine: Machine) -> None:
 
 def test_without_rights_or_terminal_it_says_what_is_skipped_and_why(machine: Machine) -> None:
     machine.env["PRETEND_UID"] = "1000"
+    (machine.folder / "bin" / "sudo").unlink()
     done = machine.setup()
     assert done.returncode == 0
     assert "not installed: docker.io (not root, and no sudo here)" in done.stderr
