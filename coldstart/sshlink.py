@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+from typing import Any
 
 import asyncssh
 
@@ -79,7 +80,8 @@ class SshLink:
         """End the agent's input, which ends it; then the connection. What it said, and by which signal it ended."""
         with contextlib.suppress(OSError, asyncssh.Error):
             self._process.stdin.write_eof()
-        await self._ended()
+        if not self._connection.is_closed():
+            await self._ended()
         self._drain.cancel()
         self._connection.close()
         try:
@@ -92,10 +94,11 @@ class SshLink:
         return f"{said}\nended by signal {ended_by[0]}" if ended_by else said
 
     async def _ended(self) -> None:
-        with contextlib.suppress(TimeoutError, asyncssh.Error, OSError):
-            async with asyncio.timeout(END_S):
-                await self._process.wait_closed()
-                await self._drain
+        """All that there is to hear has been heard, or it is not worth waiting for."""
+        closed = asyncio.ensure_future(asyncio.gather(self._process.wait_closed(), return_exceptions=True))
+        both: list[asyncio.Future[Any]] = [closed, self._drain]
+        await asyncio.wait(both, timeout=END_S)
+        closed.cancel()
 
     async def _explain(self) -> None:
         """The stream ended before a word was said: NodeError with the reason, if the shell or the agent had one."""

@@ -81,10 +81,12 @@ class BootLoop:
         clock: Clock = getattr(prey.runtime, "clock", self._clock)
         # The gap is idle: what there was to prepare is done. A virtual clock has no instants of ours.
         planned_ns = at_ns if at_ns and clock is self._clock else clock.now_ns() + order.gap_ns
+        one = OneBoot(prey, staged.place, Stopwatch(clock), self._cancel)
+        # Looking for disturbances takes a while: before a shared instant that is done early, else after the gap.
+        disturbance = Disturbance() if at_ns else None
         if not self._await(clock, planned_ns, released=bool(at_ns)):
             raise Cancelled
-        disturbance = Disturbance()
-        one = OneBoot(prey, staged.place, Stopwatch(clock), self._cancel)
+        disturbance = disturbance or Disturbance()
         boot = one.run(order, self._starter)
         if boot.outcome == OK and order.start == "page-cold" and cache_bytes["start"]:
             boot = replace(boot, outcome=NOT_COLD, detail=f"{cache_bytes['start']} bytes could not be evicted")

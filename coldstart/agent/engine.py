@@ -12,13 +12,16 @@ import shutil
 import signal
 import socket
 import time
+from collections.abc import Callable
 
 from coldstart.agent import spawn
+from coldstart.agent.dockerapi import ApiError
 from coldstart.agent.runtimes import Unavailable
 
 MARK = "COLDSTART_ENGINE"
 START_LIMIT_S = 30.0
 STOP_LIMIT_S = 15.0
+AWAY_LIMIT_S = 8.0  # less than a watchdog's patience with a measurer that was told to end
 _SERVICE_MANAGERS = ("/run/systemd/system", "/run/openrc", "/run/s6", "/run/runit")
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 
@@ -31,6 +34,20 @@ def answers(socket_path: str) -> bool:
         except OSError:
             return False
     return True
+
+
+def await_answer(ask: Callable[[], object]) -> None:
+    """Ask until there is an answer: between boots an engine that is being restarted is waited for. The last error is
+    raised after AWAY_LIMIT_S."""
+    deadline_s = time.monotonic() + AWAY_LIMIT_S
+    while True:
+        try:
+            ask()
+            return
+        except ApiError:
+            if time.monotonic() > deadline_s:
+                raise
+        time.sleep(0.1)
 
 
 def borrow(run: str, socket_path: str, log_path: str) -> int:

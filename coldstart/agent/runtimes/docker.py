@@ -105,7 +105,8 @@ class Runtime:
         assert self._network is not None
         name = f"coldstart-{self._run}-{nonce}"
         try:
-            self._engine.text("/_ping")  # the start must not pay for a connection that went stale
+            # The start must not pay for a connection that went stale.
+            engine.await_answer(lambda: self._engine.text("/_ping"))
             if self._way.proxied:
                 return Place(name, "127.0.0.1", ports.free("127.0.0.1"), nonce, self._way.early)
             address = self._network.next_address(known=self._way.early)
