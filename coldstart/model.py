@@ -11,7 +11,21 @@ from typing import Any
 
 from coldstart.agent.records import Boot, Image, Order, Ready
 
-__all__ = ["Boot", "Cell", "Image", "Load", "Node", "Order", "Plan", "Playbook", "Ready", "Run", "Target", "Trial"]
+__all__ = [
+    "Boot",
+    "Cell",
+    "Group",
+    "Image",
+    "Load",
+    "Node",
+    "Order",
+    "Plan",
+    "Playbook",
+    "Ready",
+    "Run",
+    "Target",
+    "Trial",
+]
 
 
 EMULATED = "tcg"  # the label `accel` of a machine whose processor is software
@@ -19,13 +33,26 @@ EMULATED = "tcg"  # the label `accel` of a machine whose processor is software
 
 @dataclass(frozen=True)
 class Node:
-    """A host under test. groups: all it is in, outermost first; vars: merged, `coldstart_*` and `ansible_*` alike."""
+    """A host under test. groups: all it is in, outermost first; vars: merged, as the inventory has them.
+
+    settings: those variables that mean something here, typed, each under its first name, if set (`variables.settings`).
+    """
 
     name: str
     site: str = "local"
     groups: tuple[str, ...] = ()
     vars: Mapping[str, Any] = field(default_factory=dict)
     where: str = ""  # file:line of its definition, for messages
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Nodes under one name. hosts: those named in it, not in its children; both in the order they are written."""
+
+    name: str
+    hosts: tuple[str, ...] = ()
+    children: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

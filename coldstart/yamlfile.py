@@ -83,7 +83,10 @@ class Document:
     def refusal(self, errors: Iterable[Mapping[str, Any]], at: Loc = ()) -> DocumentError:
         """pydantic's errors about the data at `at` as one error: the first in the file."""
         readings = [_reading(error, at) for error in errors]
-        loc, message, hint = min(readings, key=lambda reading: self.line(reading[0]))
+        return self.refusal_of(*min(readings, key=lambda reading: self.line(reading[0])))
+
+    def refusal_of(self, loc: Loc, message: str, hint: str = "") -> DocumentError:
+        """The error about what stands at loc, which it names."""
         name = ".".join(part if str(part).isprintable() else repr(part) for part in map(str, loc))
         return self.refuse(loc, f"{name}: {message}" if name else message, hint)
 
@@ -102,9 +105,7 @@ def load(path: str | Path, *, ansible: bool = False) -> Document:
 
 def parse(data: bytes | str, path: str = "<text>", *, ansible: bool = False) -> Document:
     """Read a text. ansible: typed as Ansible does. DocumentError, whatever is wrong with it."""
-    if len(data) > MAX_BYTES:
-        raise DocumentError(f"{path}: larger than {MAX_BYTES // 1024**2} MiB: this is not an inventory or a playbook")
-    text = _decoded(data, path) if isinstance(data, bytes) else data
+    text = decoded(data, path) if isinstance(data, bytes) else data
     root = _composed(text, path, ansible)
     if root is None or (isinstance(root, ScalarNode) and root.tag == f"{_STANDARD}null"):
         raise EmptyDocumentError(f"{path}:1: empty")
@@ -127,6 +128,18 @@ def suggestion(word: object, known: Collection[str]) -> str:
     close = get_close_matches(str(word), known, 1)
     guess = f"did you mean {close[0]!r}? " if close else ""
     return f"{guess}known: {', '.join(sorted(known))}"
+
+
+def text_fault(text: str) -> tuple[str, str] | None:
+    """What no text in a document may hold, and the hint; None if all is well."""
+    for mark in _TEMPLATES:
+        if mark in text:
+            return f"a template ({mark})", _PLAIN
+    if "\0" in text:
+        return "a NUL character: no program can be told it", ""
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        return "half of a surrogate pair is not text", ""
+    return None
 
 
 def as_bool(value: Any) -> bool:
@@ -174,7 +187,10 @@ def _quoting(error: Mapping[str, Any]) -> str:
     return f'put it in quotes: "{str(error["input"]).lower()}"' if quotable else ""
 
 
-def _decoded(data: bytes, path: str) -> str:
+def decoded(data: bytes, path: str) -> str:
+    """Bytes as text. DocumentError if they are too many or no text."""
+    if len(data) > MAX_BYTES:
+        raise DocumentError(f"{path}: larger than {MAX_BYTES // 1024**2} MiB: this is not an inventory or a playbook")
     try:
         return data.removeprefix(codecs.BOM_UTF8).decode("utf-8")
     except UnicodeDecodeError as error:
@@ -308,13 +324,8 @@ class _Reader:
             raise self._refuse(node, f"{node.value!r:.60}: Ansible reads {_AMBIGUOUS[kind]} here", "put it in quotes")
 
     def _check_text(self, node: Node, text: str) -> None:
-        for mark in _TEMPLATES:
-            if mark in text:
-                raise self._refuse(node, f"a template ({mark})", _PLAIN)
-        if "\0" in text:
-            raise self._refuse(node, "a NUL character: no program can be told it")
-        if any("\ud800" <= char <= "\udfff" for char in text):
-            raise self._refuse(node, "half of a surrogate pair is not text")
+        if fault := text_fault(text):
+            raise self._refuse(node, *fault)
 
     def _check_tag(self, node: Node, kind: str) -> None:
         if node.tag != f"{_STANDARD}{kind}":
