@@ -54,8 +54,8 @@ class LocalLink:
 
 async def connect(node: Node, code: bundle.Bundle) -> LocalLink:
     """Start the agent beside us. In a session of its own: Ctrl-C is for the controller, which then ends it in order."""
-    python = str(node.vars.get("ansible_python_interpreter") or sys.executable)
-    become = ["sudo", "-n", "--"] if node.vars.get("ansible_become") else []
+    python = str(node.settings.get("ansible_python_interpreter") or sys.executable)
+    become = ["sudo", "-n", "--"] if node.settings.get("ansible_become") else []
     pipe = asyncio.subprocess.PIPE
     try:
         process = await asyncio.create_subprocess_exec(

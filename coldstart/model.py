@@ -15,6 +15,7 @@ __all__ = [
     "Boot",
     "Boots",
     "Cell",
+    "Group",
     "Image",
     "Load",
     "Node",
@@ -34,13 +35,26 @@ EMULATED = "tcg"  # the label `accel` of a machine whose processor is software
 
 @dataclass(frozen=True)
 class Node:
-    """A host under test. groups: all it is in, outermost first; vars: merged, `coldstart_*` and `ansible_*` alike."""
+    """A host under test. groups: all it is in, outermost first; vars: merged, as the inventory has them.
+
+    settings: those variables that mean something here, typed, each under its first name, if set (`variables.settings`).
+    """
 
     name: str
     site: str = "local"
     groups: tuple[str, ...] = ()
     vars: Mapping[str, Any] = field(default_factory=dict)
     where: str = ""  # file:line of its definition, for messages
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Nodes under one name. hosts: those named in it, not in its children; both in the order they are written."""
+
+    name: str
+    hosts: tuple[str, ...] = ()
+    children: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

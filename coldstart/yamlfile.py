@@ -4,9 +4,12 @@ ruamel parses the text into nodes with positions; the values are made here, so t
 a line. Refused with FILE:LINE: syntax errors, duplicate keys, tags, templates, several documents. The file's author
 hears of the first mistake only.
 
-Typing is YAML 1.2's: only true and false are booleans, dates stay text. Ansible reads YAML 1.1, where yes, no, on and
-off are booleans too. Here they stay the words they are, so that `console: off` can be one of `on|off|...`; where a
-boolean is wanted, readers pass the word through `as_bool`. A variable nobody reads keeps the word.
+Typing is YAML 1.2's: only true and false are booleans, dates stay text, so that `console: off` can be one of
+`on|off|...`; where a boolean is wanted, readers pass the word through `as_bool`.
+
+With `ansible=True` it is that of Ansible's parser, PyYAML, which reads YAML 1.1: yes, no, on and off are booleans, too.
+What that makes of 0777, 1:30, 2020-01-01 and 1e3 (511, 90, a date, text) is hardly what was meant, and other programs
+read it otherwise: refused, with the advice to put it in quotes.
 
 Limits: 4 MiB, a depth of 60, and 100,000 values once aliases are expanded (a few lines of aliases of aliases make
 billions). Messages for pydantic's errors are made here from their plain dictionaries, without importing pydantic.
@@ -15,6 +18,7 @@ billions). Messages for pydantic's errors are made here from their plain diction
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -25,6 +29,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
+from ruamel.yaml.resolver import VersionedResolver
+from ruamel.yaml.tag import Tag
 
 from coldstart.errors import DocumentError
 
@@ -36,7 +42,7 @@ MAX_VALUES = 100_000
 _TEMPLATES = ("{{", "{%")
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _STANDARD = "tag:yaml.org,2002:"
-_PLAIN = "write the value itself: templates are not read (ansible-inventory --list --yaml prints the values)"
+_PLAIN = "write the value itself: templates are not read"
 
 
 class UnknownKeyError(ValueError):
@@ -46,6 +52,10 @@ class UnknownKeyError(ValueError):
         super().__init__(message)
         self.key = key
         self.hint = hint
+
+
+class EmptyDocumentError(DocumentError):
+    """Nothing but comments: where a file need not be there either, a reader may let it pass."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +83,16 @@ class Document:
     def refusal(self, errors: Iterable[Mapping[str, Any]], at: Loc = ()) -> DocumentError:
         """pydantic's errors about the data at `at` as one error: the first in the file."""
         readings = [_reading(error, at) for error in errors]
-        loc, message, hint = min(readings, key=lambda reading: self.line(reading[0]))
+        return self.refusal_of(*min(readings, key=lambda reading: self.line(reading[0])))
+
+    def refusal_of(self, loc: Loc, message: str, hint: str = "") -> DocumentError:
+        """The error about what stands at loc, which it names."""
         name = ".".join(part if str(part).isprintable() else repr(part) for part in map(str, loc))
         return self.refuse(loc, f"{name}: {message}" if name else message, hint)
 
 
-def load(path: str | Path) -> Document:
-    """Read a file. DocumentError, whatever is wrong with it."""
+def load(path: str | Path, *, ansible: bool = False) -> Document:
+    """Read a file. ansible: typed as Ansible does. DocumentError, whatever is wrong with it."""
     try:
         with open(path, "rb") as file:
             data = file.read(MAX_BYTES + 1)
@@ -87,20 +100,18 @@ def load(path: str | Path) -> Document:
         raise DocumentError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError:  # a NUL in the name
         raise DocumentError(f"{str(path)!r}: cannot be read: not a file name") from None
-    return parse(data, str(path))
+    return parse(data, str(path), ansible=ansible)
 
 
-def parse(data: bytes | str, path: str = "<text>") -> Document:
-    """Read a text. DocumentError, whatever is wrong with it."""
-    if len(data) > MAX_BYTES:
-        raise DocumentError(f"{path}: larger than {MAX_BYTES // 1024**2} MiB: this is not an inventory or a playbook")
-    text = _decoded(data, path) if isinstance(data, bytes) else data
-    root = _composed(text, path)
-    if root is None:
-        raise DocumentError(f"{path}:1: empty")
+def parse(data: bytes | str, path: str = "<text>", *, ansible: bool = False) -> Document:
+    """Read a text. ansible: typed as Ansible does. DocumentError, whatever is wrong with it."""
+    text = decoded(data, path) if isinstance(data, bytes) else data
+    root = _composed(text, path, ansible)
+    if root is None or (isinstance(root, ScalarNode) and root.tag == f"{_STANDARD}null"):
+        raise EmptyDocumentError(f"{path}:1: empty")
     if not isinstance(root, MappingNode):
         raise DocumentError(f"{path}:{_line(root)}: not a mapping: the file must consist of `key: value`")
-    reader = _Reader(path)
+    reader = _Reader(path, ansible)
     return Document(path, text, reader.value(root, ()), reader.lines)
 
 
@@ -117,6 +128,18 @@ def suggestion(word: object, known: Collection[str]) -> str:
     close = get_close_matches(str(word), known, 1)
     guess = f"did you mean {close[0]!r}? " if close else ""
     return f"{guess}known: {', '.join(sorted(known))}"
+
+
+def text_fault(text: str) -> tuple[str, str] | None:
+    """What no text in a document may hold, and the hint; None if all is well."""
+    for mark in _TEMPLATES:
+        if mark in text:
+            return f"a template ({mark})", _PLAIN
+    if "\0" in text:
+        return "a NUL character: no program can be told it", ""
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        return "half of a surrogate pair is not text", ""
+    return None
 
 
 def as_bool(value: Any) -> bool:
@@ -146,7 +169,7 @@ def _reading(error: Mapping[str, Any], at: Loc) -> tuple[Loc, str, str]:
     if isinstance(cause, UnknownKeyError):
         return (*loc, cause.key), str(cause), cause.hint
     if isinstance(cause, ValueError):
-        return loc, str(cause), ""
+        return loc, str(cause), getattr(cause, "hint", "")
     message = _MESSAGES.get(error["type"], error["msg"])
     if error["type"] == "missing":
         return loc, message, ""
@@ -164,7 +187,10 @@ def _quoting(error: Mapping[str, Any]) -> str:
     return f'put it in quotes: "{str(error["input"]).lower()}"' if quotable else ""
 
 
-def _decoded(data: bytes, path: str) -> str:
+def decoded(data: bytes, path: str) -> str:
+    """Bytes as text. DocumentError if they are too many or no text."""
+    if len(data) > MAX_BYTES:
+        raise DocumentError(f"{path}: larger than {MAX_BYTES // 1024**2} MiB: this is not an inventory or a playbook")
     try:
         return data.removeprefix(codecs.BOM_UTF8).decode("utf-8")
     except UnicodeDecodeError as error:
@@ -172,8 +198,24 @@ def _decoded(data: bytes, path: str) -> str:
         raise DocumentError(f"{path}:{line}: not UTF-8 text", hint="save the file as UTF-8") from None
 
 
-def _composed(text: str, path: str) -> Node | None:
+class _AnsibleResolver(VersionedResolver):
+    """What a plain word is to PyYAML; and under names of their own, what it would make something else of."""
+
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+        if kind is ScalarNode and implicit[0]:
+            return Tag(suffix=f"{_STANDARD}{_kind_to_ansible(value)}")
+        return super().resolve(kind, value, implicit)
+
+
+def _kind_to_ansible(word: str) -> str:
+    found = _ANSIBLE_KINDS.fullmatch(word)
+    return str(found.lastgroup) if found else "str"
+
+
+def _composed(text: str, path: str, ansible: bool) -> Node | None:
     yaml = YAML(typ="safe", pure=True)
+    if ansible:
+        yaml.Resolver = _AnsibleResolver
     yaml.composer.warn_double_anchors = False  # legal: the later one counts from there on
     try:
         root: Node | None = yaml.compose(text)
@@ -205,8 +247,9 @@ def _line(node: Node) -> int:
 class _Reader:
     """Nodes -> plain values, noting the line of every path. Aliases are expanded: each use has paths of its own."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, ansible: bool) -> None:
         self._path = path
+        self._ansible = ansible
         self._values = 0
         self.lines: dict[Loc, int] = {}
 
@@ -255,9 +298,13 @@ class _Reader:
 
     def _scalar(self, node: Node) -> Any:
         kind = str(node.tag).removeprefix(_STANDARD)
+        if self._ansible:
+            self._check_meaning(node, kind)
         read = _SCALARS.get(kind)
         if read is None:
             raise self._bad_tag(node)
+        if self._ansible and kind == "bool":
+            return _WORDS[node.value.lower()]
         try:
             value = read(node.value)
         except ValueError:
@@ -268,14 +315,17 @@ class _Reader:
             self._check_text(node, value)
         return value
 
+    def _check_meaning(self, node: Node, kind: str) -> None:
+        """Refuses what Ansible takes for something else than it looks like, also behind a tag: `!!int 0777`."""
+        seen = _kind_to_ansible(node.value)
+        if kind in _TYPED and seen != kind:
+            kind = seen if seen in _AMBIGUOUS else "typed"
+        if kind in _AMBIGUOUS:
+            raise self._refuse(node, f"{node.value!r:.60}: Ansible reads {_AMBIGUOUS[kind]} here", "put it in quotes")
+
     def _check_text(self, node: Node, text: str) -> None:
-        for mark in _TEMPLATES:
-            if mark in text:
-                raise self._refuse(node, f"a template ({mark})", _PLAIN)
-        if "\0" in text:
-            raise self._refuse(node, "a NUL character: no program can be told it")
-        if any("\ud800" <= char <= "\udfff" for char in text):
-            raise self._refuse(node, "half of a surrogate pair is not text")
+        if fault := text_fault(text):
+            raise self._refuse(node, *fault)
 
     def _check_tag(self, node: Node, kind: str) -> None:
         if node.tag != f"{_STANDARD}{kind}":
@@ -320,4 +370,31 @@ _SCALARS: Mapping[str, Callable[[str], Any]] = {
     "timestamp": str,
     "value": str,  # a lone `=`
     "merge": str,  # `<<` where a value stands
+}
+
+# Kinds by which PyYAML reads a plain word, and those under which it is refused; in their order, as some are alike.
+_ANSIBLE_KINDS = re.compile(
+    r"""(?P<bool>yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF)
+    |(?P<null>~|null|Null|NULL|)
+    |(?P<int>[-+]?(?:0|[1-9][0-9_]*|0x[0-9a-fA-F_]+|0b[01_]+))
+    |(?P<octal>[-+]?0[0-7_]+)
+    |(?P<float>[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+][0-9]+)?|\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?
+        |[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))
+    |(?P<exponent>[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)[eE][-+]?[0-9]+)
+    |(?P<sexagesimal>[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?)
+    |(?P<timestamp>[0-9]{4}-[0-9]{2}-[0-9]{2}
+        |[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt]|[ \t]+)[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]*)?
+        (?:[ \t]*(?:Z|[-+][0-9]{1,2}(?::[0-9]{2})?))?)
+    |(?P<merge><<)|(?P<value>=)""",
+    re.VERBOSE | re.ASCII,
+)
+_TYPED = ("bool", "null", "int", "float")
+_AMBIGUOUS = {
+    "octal": "an octal number",
+    "exponent": "text, not a number,",
+    "sexagesimal": "a number to the base of 60",
+    "timestamp": "a date",
+    "typed": "something else",
+    "value": "a sign without meaning",
+    "merge": "a sign without meaning",
 }

@@ -66,14 +66,17 @@ def test_variables_merge_as_ansible_merges_them(fleet, name, groups, level):
     assert (node.groups, node.vars["level"], node.vars["ansible_user"]) == (groups, level, "root")
 
 
-def test_known_variables_have_their_type(fleet):
+def test_variables_are_kept_as_they_are_and_settings_are_typed(fleet):
+    """What Ansible would show, and what it means here."""
     by_name = {node.name: node for node in fleet.nodes}
-    assert by_name["pi1"].vars["ansible_port"] == 2222
-    assert by_name["pi1"].vars["coldstart_max_parallel"] == 2
+    assert (by_name["pi1"].vars["ansible_port"], by_name["pi1"].settings["ansible_port"]) == ("2222", 2222)
+    assert by_name["pi1"].settings["coldstart_max_parallel"] == 2
     assert by_name["vm1"].vars["ansible_become"] is True
-    assert by_name["vm1"].vars["coldstart_runtimes"] == ("process", "docker")
-    assert by_name["pi2"].vars["coldstart_runtimes"] == ("process",)
+    assert by_name["vm1"].vars["coldstart_runtimes"] == "process, docker"
+    assert by_name["vm1"].settings["coldstart_runtimes"] == ("process", "docker")
+    assert by_name["pi2"].settings["coldstart_runtimes"] == ("process",)
     assert by_name["thinkpad"].vars["color"] == {"any": [1]}
+    assert by_name["thinkpad"].settings == {"ansible_connection": "local", "ansible_user": "root"}
 
 
 def test_a_node_knows_its_site_and_line(fleet):
@@ -112,14 +115,16 @@ ungrouped: {hosts: {h: , u: }}
         ("all:\n  hosts:\n    7: ", '3: all.hosts.7: must be text, not 7 (put it in quotes: "7")'),
         ("all:\n  hosts:\n    h: 1", "3: all.hosts.h: must be a mapping of keys to values, not 1"),
         (
-            "all:\n  hosts:\n    pi[01:03]:",
-            "3: 'pi[01:03]': host ranges are not read by this version (write each host)",
+            "all:\n  hosts:\n    pi[03:01]:",
+            "3: 'pi[03:01]': [03:01] is not a range of hosts (it begins after its end)",
         ),
-        (
-            "all:\n  hosts:\n    'web:22':",
-            "3: 'web:22': not a host name (write ansible_host and ansible_port below it)",
-        ),
-        ("all:\n  hosts:\n    'a b':", "3: 'a b' is not a host name (letters, digits, _ . -)"),
+        ("all:\n  hosts:\n    'web:0':", "3: 'web:0': 0 is not a port (1..65535)"),
+        ("all:\n  hosts:\n    'a b':", "3: 'a b' is not a host name (letters, digits, _ . - and ranges like [01:20])"),
+        ("all:\n  hosts:\n    h:\n  children:\n    a:\n      hosts:\n        'h:22':", "7: h was named first at "),
+        ("all:\n  hosts:\n    h: {x: 0777}", "3: '0777': Ansible reads an octal number here (put it in quotes)"),
+        ("a:\n  children:\n    ungrouped:", "3: a > ungrouped: ungrouped is what is in no other group"),
+        ("ungrouped:\n  children:\n    a:", "3: ungrouped > a: ungrouped is what is in no other group"),
+        ("all:\n  hosts: {'h[0:9999]': , 'g[1:90001]': }", "2: 'g[1:90001]' are more than 10,000 hosts"),
         ("all:\n  children:\n    'a b':", "3: 'a b' is not a group name"),
         ("7: {hosts: {h: }}", "1: 7: a group's name must be text (put it in quotes)"),
         ("all:\n  hosts:\n    g:\n  children:\n    g:", "3: 'g' is a group and a host (rename one)"),
@@ -133,7 +138,12 @@ ungrouped: {hosts: {h: , u: }}
             "4: all.hosts.h.ansible_hots: unknown variable (did you mean 'ansible_host'? known: ansible_become, ",
         ),
         ("all:\n  hosts: {h: }\n  vars:\n    coldstart_sight: x", "4: all.vars.coldstart_sight: unknown variable (did"),
-        ("all:\n  vars: {ansible_group_priority: 9}", "2: all.vars.ansible_group_priority: priorities are not read by"),
+        ("all:\n  vars: {ansible_group_priority: 9}", "2: all.vars.ansible_group_priority: all comes first, whatever"),
+        (
+            "a:\n  vars: {ansible_group_priority: x}",
+            "2: a.vars.ansible_group_priority: must be a whole number, not 'x'",
+        ),
+        ("a:\n  hosts:\n    h: {ansible_group_priority: 2}", "3: a.hosts.h.ansible_group_priority: counts only in"),
         ("all:\n  vars:\n    8: 9", "3: all.vars.8: a variable's name must be text"),
         *(
             (f"all:\n  hosts:\n    h:\n      {name}: x", f"4: all.hosts.h.{name}: passwords are not read from an inv")
@@ -164,15 +174,6 @@ def test_refuses_with_the_line(read, tmp_path, text, message):
     assert str(error.value).startswith(f"{tmp_path}/f.yaml:{message}")
 
 
-@pytest.mark.parametrize("folder", ["group_vars", "host_vars"])
-def test_variables_in_folders_are_never_silently_ignored(read, tmp_path, folder):
-    (tmp_path / folder).mkdir()
-    with pytest.raises(DocumentError) as error:
-        read(FLEET)
-    message = f"{tmp_path}/f.yaml:1: {folder}/ beside it is not read by this version (ansible-inventory -i "
-    assert str(error.value).startswith(message)
-
-
 @pytest.mark.parametrize(
     ("pattern", "names"),
     [
@@ -192,6 +193,15 @@ def test_variables_in_folders_are_never_silently_ignored(read, tmp_path, folder)
         ("edge,cloud,&edge,!attic", "pi1 pi2"),
         ("ungrouped", "lone"),
         ("", "lone pi1 pi2 pi3 vm1 thinkpad"),
+        ("~pi[12]$", "pi1 pi2"),
+        ("pi[12]", "pi1 pi2"),
+        ("edge[0]", "pi1"),
+        ("edge[-1]", "pi3"),
+        ("edge[1:2]", "pi2 pi3"),
+        ("edge[1:]:!attic", "pi2"),
+        ("edge[0],cloud[0]", "pi1 vm1"),
+        ("cloud:edge[0]", "pi1 pi2 vm1"),
+        ("all:!ungrouped", "pi1 pi2 pi3 vm1 thinkpad"),
     ],
 )
 def test_limit_selects_as_ansible_does(fleet, pattern, names):
@@ -205,9 +215,10 @@ def test_limit_selects_as_ansible_does(fleet, pattern, names):
         ("edge,!pu1", "--limit edge,!pu1: no host or group 'pu1' (did you mean 'pi1'?"),
         ("x*", "--limit x*: no host or group 'x*'"),
         ("attic:&cloud", "--limit attic:&cloud: no node of "),
-        ("~pi.*", "--limit ~pi.*: '~pi.*': only names and the globs * and ? are read"),
-        ("edge[0]", "--limit edge[0]: 'edge[0]': only names"),
-        ("@retry", "--limit @retry: '@retry': only names"),
+        ("~(", "--limit ~(: '~(' is not a regular expression"),
+        ("edge[3]", "--limit edge[3]: 'edge[3]': edge has 3 host(s)"),
+        ("edge[7:9]", "--limit edge[7:9]: 'edge[7:9]': edge has 3 host(s)"),
+        ("@retry", "--limit @retry: '@retry': files of names are not read (write the names: a,b)"),
         ("!", "--limit !: no host or group ''"),
     ],
 )

@@ -1,6 +1,7 @@
 """A file is read as plain data that knows its lines, or refused with FILE:LINE; nothing else can happen."""
 
 import pytest
+import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -208,3 +209,71 @@ def test_words_for_booleans(word, value):
 def test_other_words_are_no_booleans(word):
     with pytest.raises(ValueError, match="must be true or false, not "):
         yamlfile.as_bool(word)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("off", False),
+        ("Yes", True),
+        ("y", "y"),
+        ("'no'", "no"),
+        ("!!str no", "no"),
+        ("!!bool on", True),
+        ("0", 0),
+        ("0x1f", 31),
+        ("0b11", 3),
+        ("0o17", "0o17"),
+        ("1_000", 1000),
+        ("1.5e+3", 1500.0),
+        ("-.5", "-.5"),
+        ("089", "089"),
+        ("1.2.3", "1.2.3"),
+        ("'0777'", "0777"),
+        ("~", None),
+        ("", None),
+    ],
+)
+def test_ansibles_reading_is_that_of_its_parser(text, value):
+    assert yamlfile.parse(f"a: {text}", ansible=True).data == {"a": value}
+
+
+@pytest.mark.parametrize(
+    ("word", "kind"),
+    [
+        ("0777", "an octal number"),
+        ("!!int 0777", "an octal number"),
+        ("1:30", "a number to the base of 60"),
+        ("1:30.5", "a number to the base of 60"),
+        ("2020-01-01", "a date"),
+        ("2020-1-1 10:00:00 +1", "a date"),
+        ("1e3", "text, not a number,"),
+        ("1.5e3", "text, not a number,"),
+        ("!!float 1", "something else"),
+        ("!!bool x", "something else"),
+    ],
+)
+def test_what_ansible_takes_for_something_else_is_refused(word, kind):
+    with pytest.raises(DocumentError) as error:
+        yamlfile.parse(f"a: 1\nb: {word}", "f", ansible=True)
+    assert (
+        str(error.value)
+        == f"f:2: '{word.split(' ', word.count('!!'))[-1]}': Ansible reads {kind} here (put it in quotes)"
+    )
+
+
+_PLAIN_WORDS = st.text("0123456789-+_.:eExobTZ nyfaNYFOltrus~=", max_size=12) | st.sampled_from(
+    ["yes", "Off", "null", "TRUE", ".inf", "-.INF", ".nan", "0b10", "0xF_F", "1_0.5e-3", "2001-1-1t1:00:00.5Z"]
+)
+
+
+@given(_PLAIN_WORDS)
+@settings(max_examples=500, deadline=None)
+def test_plain_words_are_what_they_are_to_pyyaml(word):
+    """Or refused; never something else. The oracle is the parser Ansible uses."""
+    try:
+        mine = yamlfile.parse(f"a: {word}\n", ansible=True).data["a"]
+    except DocumentError:
+        return
+    theirs = yaml.safe_load(f"a: {word}\n")["a"]
+    assert repr(mine) == repr(theirs)

@@ -1,0 +1,85 @@
+"""The JSON of `ansible-inventory --list` as a document that knows its lines. Text in, Document out.
+
+Not read as YAML, although JSON nearly is: characters outside the basic plane are written as two escapes there, and it
+may be long. Nothing is refused here but what is no such JSON; templates and the like are, as anywhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from coldstart import yamlfile
+from coldstart.errors import DocumentError
+from coldstart.yamlfile import Document, Loc
+
+_HINT = "pipe what `ansible-inventory -i INVENTORY --list` prints"
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:\n]|[^\s"{}\[\],:]+')
+
+
+def parse(text: str, path: str) -> Document:
+    """DocumentError if it is no JSON object with `_meta: {hostvars: {}}`."""
+    try:
+        data = json.loads(text, object_pairs_hook=_unique)
+    except json.JSONDecodeError as error:
+        raise DocumentError(f"{path}:{error.lineno}: not valid JSON: {error.msg}", hint=_HINT) from None
+    except RecursionError:
+        raise DocumentError(f"{path}:1: nested too deeply", hint=_HINT) from None
+    except ValueError as error:
+        raise DocumentError(f"{path}:1: {error}", hint=_HINT) from None
+    meta = data.get("_meta")
+    if not isinstance(meta, dict) or not isinstance(meta.get("hostvars"), dict):
+        raise DocumentError(f"{path}:1: no `_meta` with `hostvars` in it", hint=_HINT)
+    document = Document(path, text, data, _lines(text))
+    for loc, value in _texts(data, ()):
+        if fault := yamlfile.text_fault(value):
+            raise document.refusal_of(loc, *fault)
+    return document
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"duplicate key {next(key for key in keys if keys.count(key) > 1)!r}")
+    return found
+
+
+def _texts(value: Any, loc: Loc) -> Iterator[tuple[Loc, str]]:
+    if isinstance(value, str):
+        yield loc, value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield (*loc, key), key
+            yield from _texts(inner, (*loc, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _texts(inner, (*loc, index))
+
+
+def _lines(text: str) -> dict[Loc, int]:
+    """The line of every key and item of a valid JSON text."""
+    lines: dict[Loc, int] = {(): 1}
+    path: list[str | int] = []  # of the value that is being read; a key that is still to come is ""
+    is_key, line = False, 1
+    for token in (match[0] for match in _TOKEN.finditer(text)):
+        if token == "\n":
+            line += 1
+        elif token in "]}":
+            path.pop()
+            is_key = False
+        elif token == ",":
+            is_key = isinstance(path[-1], str)
+            path[-1] = "" if is_key else int(path[-1]) + 1
+        elif is_key and token != ":":
+            path[-1] = json.loads(token)
+            lines[tuple(path)] = line
+            is_key = False
+        elif token != ":":
+            lines.setdefault(tuple(path), line)
+            if token in "{[":
+                path.append("" if token == "{" else 0)
+                is_key = token == "{"
+    return lines
