@@ -30,7 +30,7 @@ from coldstart.errors import NodeError
 from coldstart.hostkeys import HostKeys, Trust, changed
 from coldstart.link import Unreachable
 from coldstart.model import Node
-from coldstart.sshargs import SshArgs, parse
+from coldstart.sshargs import SshArgs
 
 AT_ONCE = 32  # connections being made: more would only make each slower, and trip sshd's MaxStartups
 CONNECT_S = 10.0
@@ -56,14 +56,12 @@ class Destination:
 
 def destination(node: Node) -> Destination:
     """What the inventory says of a node."""
-    text = " ".join(str(node.vars.get(name, "")) for name in ("ansible_ssh_common_args", "ansible_ssh_extra_args"))
-    args = parse(text)
-    key = str(node.vars.get("ansible_ssh_private_key_file") or node.vars.get("ansible_private_key_file") or "")
-    if key:
+    told = node.settings
+    args = told.get("ansible_ssh_common_args", SshArgs())
+    if key := told.get("ansible_ssh_private_key_file"):
         args = replace(args, identity_files=(key, *args.identity_files))
-    port = node.vars.get("ansible_port") or args.port
-    user = str(node.vars.get("ansible_user") or args.user)
-    return Destination(str(node.vars.get("ansible_host") or node.name), int(port) if port else None, user, args)
+    port, user = told.get("ansible_port", args.port), told.get("ansible_user", args.user)
+    return Destination(told.get("ansible_host", node.name), port, user, args)
 
 
 def quote(word: str) -> str:
@@ -89,16 +87,15 @@ class Fleet:
     async def connect(self, node: Node, code: bundle.Bundle) -> sshlink.SshLink:
         """A link to an agent that has been sent to the node. NodeError says what is in the way; Unreachable if that
         may pass."""
-        python = str(node.vars.get("ansible_python_interpreter") or "python3")
-        become = ["sudo", "-n", "--"] if node.vars.get("ansible_become") else []
+        python = node.settings.get("ansible_python_interpreter", "python3")
+        become = ["sudo", "-n", "--"] if node.settings.get("ansible_become") else []
         try:
-            command = " ".join(map(quote, [*become, *bundle.command(_interpreter(python), code)]))
+            command = " ".join(map(quote, [*become, *bundle.command(python, code)]))
             connection = await self._connection(destination(node))
         except NodeError as error:
             raise type(error)(f"{node.name}: {error.message}", hint=error.hint, kind=error.kind) from None
         except ValueError as error:
-            hint = getattr(error, "hint", "") or "correct it in the inventory"
-            raise NodeError(f"{node.name}: {error}", hint=hint, kind="ssh-config") from None
+            raise NodeError(f"{node.name}: {error}", hint="correct it in the inventory", kind="ssh-config") from None
         return await sshlink.start(node.name, connection, command, code.data)
 
     async def close(self) -> None:
@@ -250,11 +247,6 @@ def _hop(text: str) -> Destination:
         raise NodeError(f"{text!r} is not a jump host", hint="[user@]host[:port]", kind="ssh-config")
     user, six, host, port = match.groups()
     return Destination(six or host, int(port) if port else None, user or "")
-
-
-def _interpreter(told: str) -> str:
-    """Ansible's words for `find one` mean the one on the PATH."""
-    return "python3" if told.startswith("auto") else told
 
 
 def _config_files(args: SshArgs) -> list[Path]:
