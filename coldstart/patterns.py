@@ -63,9 +63,8 @@ class Patterns:
         else:
             some = found[int(first) : int(last) + 1 if last else None]
         if found and not some:
-            raise UsageError(
-                f"--limit {pattern}: {word!r}: {name} has only {len(found)} host(s)", hint="[0] is the first"
-            )
+            count = len(found)
+            raise UsageError(f"--limit {pattern}: {word!r}: {name} has {count} host(s)", hint="[0] is the first")
         return some
 
     def _all(self, word: str, pattern: str) -> list[str]:

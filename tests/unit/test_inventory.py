@@ -194,7 +194,7 @@ def test_refuses_with_the_line(read, tmp_path, text, message):
         ("ungrouped", "lone"),
         ("", "lone pi1 pi2 pi3 vm1 thinkpad"),
         ("~pi[12]$", "pi1 pi2"),
-        ("pi[12]", "pi1 pi2"),
+        ("pi[!3]", "pi1 pi2"),
         ("edge[0]", "pi1"),
         ("edge[-1]", "pi3"),
         ("edge[1:2]", "pi2 pi3"),
