@@ -37,7 +37,7 @@ def test_what_is_outside_is_counted():
     assert [case.inside for case in found] == [True, False, False, False, False]
     assert row.met is False
     assert row.figure.startswith("20.00% inside")
-    assert "the others by 24.4" in row.figure
+    assert "the others by 21.9" in row.figure
 
 
 def test_drift_and_slew():
