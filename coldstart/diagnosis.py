@@ -15,6 +15,7 @@ from coldstart.units import format_bytes, format_duration
 
 PROBLEM, NOTE = "problem", "note"
 WALL_NS = 1_000_000_000  # a wall clock that is further off makes logs and certificates unusable
+PAST = " before"  # how a fact about throttling says that it is over
 BUSY = 0.5  # load per processor at which figures of others' making appear
 
 
@@ -33,12 +34,30 @@ class Known:
     def fact(self, name: str) -> str:
         return self.facts.get(name, "")
 
+    @property
+    def family(self) -> str:
+        """Of the distribution: `debian` (Ubuntu and Raspberry Pi OS with it), `fedora`, `alpine`; '' for any other."""
+        ids = set(self.fact("os_id").split())
+        families = {"debian": {"debian", "ubuntu", "raspbian"}, "fedora": {"fedora", "rhel", "centos"}}
+        return next((name for name, known in {**families, "alpine": {"alpine"}}.items() if known & ids), "")
+
     def package(self, debian: str, fedora: str, alpine: str) -> str:
         """The command that installs something, in this distribution's words."""
-        ids = self.fact("os_id").split()
-        if {"fedora", "rhel", "centos"} & set(ids):
-            return f"sudo dnf install {fedora}"
-        return f"sudo apk add {alpine}" if "alpine" in ids else f"sudo apt-get install {debian}"
+        commands = {"debian": "sudo apt-get install", "fedora": "sudo dnf install", "alpine": "sudo apk add"}
+        name = {"fedora": fedora, "alpine": alpine}.get(self.family, debian)
+        return f"{commands[self.family]} {name}" if self.family else f"install {name} with the system's package manager"
+
+    def service(self, verb: str, name: str) -> str:
+        """The command that starts or restarts a service."""
+        return f"sudo rc-service {name} {verb}" if self.family == "alpine" else f"sudo systemctl {verb} {name}"
+
+    def join(self, group: str) -> str:
+        """How the user comes into a group; busybox has no usermod."""
+        if group in self.fact("groups_at_next_login").split(","):
+            return "log in again: the group counts from then on"
+        user = self.fact("user_name") or "$USER"
+        way = f"addgroup {user} {group}" if self.family == "alpine" else f"usermod -aG {group} {user}"
+        return f"sudo {way}, then log in again"
 
 
 def findings(known: Known) -> list[Finding]:
@@ -62,28 +81,50 @@ def _docker(known: Known) -> Iterator[Finding]:
         return
     socket, state = known.fact("docker_socket"), known.fact("docker")
     if state == "denied":
-        waiting = "docker" in known.fact("groups_at_next_login").split(",")
-        remedy = "log in again: the group counts from then on" if waiting else "sudo usermod -aG docker $USER"
+        remedy = known.join("docker")
+        if not known.fact("docker_group"):  # the socket is root's until an engine starts that finds the group
+            create = "addgroup" if known.family == "alpine" else "groupadd"
+            remedy = f"sudo {create} docker, {known.service('restart', 'docker')}, {remedy}"
         yield Finding("docker-permission", PROBLEM, f"this user may not use Docker ({socket})", remedy)
     elif state == "silent":
-        reason = known.fact("docker_reason")
-        yield Finding("docker-engine", PROBLEM, f"Docker at {socket} does not answer: {reason}", "restart the engine")
+        text = f"Docker at {socket} does not answer: {known.fact('docker_reason')}"
+        remedy = known.service("restart", "docker") if known.fact("service_manager") else "restart dockerd"
+        yield Finding("docker-engine", PROBLEM, text, remedy)
     elif state == "refused":
         yield Finding("docker-engine", PROBLEM, known.fact("docker_reason"), "correct coldstart_docker_host")
-    elif state == "absent" and not known.fact("dockerd"):
+    elif state == "absent":
+        yield from _no_engine(known)
+
+
+def _no_engine(known: Known) -> Iterator[Finding]:
+    """Root without a service manager needs none: a sweep borrows one."""
+    if not known.fact("dockerd"):
         remedy = known.package("docker.io", "moby-engine", "docker")
         yield Finding("docker-engine", NOTE, "no Docker engine: containers are skipped", remedy)
-    elif state == "absent" and (known.fact("service_manager") or known.fact("user") != "root"):
-        remedy = "sudo rc-service docker start" if "alpine" in known.fact("os_id") else "sudo systemctl start docker"
+    elif known.fact("service_manager"):
+        remedy = known.service("start", "docker")
+        yield Finding("docker-engine", PROBLEM, "the Docker engine is installed but not running", remedy)
+    elif known.fact("user") != "root":
+        remedy = "start dockerd as root, or let a sweep do it: ansible_become: true"
         yield Finding("docker-engine", PROBLEM, "the Docker engine is installed but not running", remedy)
 
 
 def _memory_cgroup(known: Known) -> Iterator[Finding]:
     if known.fact("memory_cgroup") == "off":
-        remedy = "boot with cgroup_enable=memory"
-        if file := known.fact("boot_file"):
-            remedy = f"add `cgroup_enable=memory cgroup_memory=1` to the one line of {file}, then reboot"
-        yield Finding("memory-cgroup", NOTE, "the memory control group is off: no memory figures or limits", remedy)
+        text = "the memory control group is off: no memory figures or limits"
+        yield Finding("memory-cgroup", NOTE, text, _boot_with_memory(known))
+
+
+def _boot_with_memory(known: Known) -> str:
+    """It is decided when the kernel starts. The last word counts: it also undoes what the firmware of a Raspberry Pi
+    puts in front (cgroup_disable=memory)."""
+    if file := known.fact("boot_file"):
+        return f"add `cgroup_enable=memory cgroup_memory=1` to the one line of {file}, then reboot"
+    if known.family == "fedora":
+        return "sudo grubby --update-kernel=ALL --args=cgroup_enable=memory, then reboot"
+    if known.family == "debian":
+        return "add cgroup_enable=memory to GRUB_CMDLINE_LINUX in /etc/default/grub, then sudo update-grub and reboot"
+    return "boot the kernel with cgroup_enable=memory"
 
 
 def _qemu(known: Known) -> Iterator[Finding]:
@@ -95,37 +136,72 @@ def _qemu(known: Known) -> Iterator[Finding]:
         remedy = known.package(debian, f"qemu-system-{arch}-core", f"qemu-system-{arch}")
         yield Finding("qemu", NOTE, "no QEMU: virtual machines and unikernels are skipped", remedy)
         return
-    if known.fact("kvm_device") == "absent":
-        nested = known.fact("virtual") and not known.fact("cpu_can_virtualise")
-        remedy = (
-            "let the hypervisor nest, or take bare metal" if nested else "modprobe kvm, or enable it in the firmware"
-        )
-        yield Finding("kvm", NOTE, "no /dev/kvm: machines are emulated, many times slower", remedy)
-    elif known.fact("kvm_device") == "denied":
-        yield Finding(
-            "kvm", NOTE, "this user may not use /dev/kvm: machines are emulated", "sudo usermod -aG kvm $USER"
-        )
+    yield from _kvm(known)
     if known.fact("net_admin") != "yes" or known.fact("tun") != "yes":
         text = "no tap devices (CAP_NET_ADMIN, /dev/net/tun): machines get QEMU's own network stack, net=user"
         yield Finding("tap", NOTE, text, "log in as root, or ansible_become: true with `sudo -n`")
 
 
+def _kvm(known: Known) -> Iterator[Finding]:
+    if known.fact("kvm_device") == "denied":
+        text = "this user may not use /dev/kvm: machines are emulated, many times slower"
+        yield Finding("kvm", NOTE, text, known.join("kvm"))
+    elif known.fact("kvm_device") == "absent":
+        yield Finding("kvm", NOTE, "no /dev/kvm: machines are emulated, many times slower", _get_kvm(known))
+
+
+def _get_kvm(known: Known) -> str:
+    """Only x86 says in its flags whether the processor can; newer kernels clear the flag if the firmware forbids it."""
+    if known.fact("arch") == "aarch64":
+        if "Raspberry" in known.fact("board"):
+            return "boot the system's own 64-bit kernel, which has KVM (arm_64bit=1 in config.txt)"
+        return "take bare metal with a kernel that has KVM: hypervisors on aarch64 seldom nest"
+    if known.fact("cpu_can_virtualise"):
+        return "sudo modprobe kvm_intel, or kvm_amd; if it refuses, enable VT-x or AMD-V in the firmware"
+    if known.fact("virtual"):
+        return "let the hypervisor nest (nested=1 of its host's kvm_intel or kvm_amd), or take bare metal"
+    return "enable VT-x or AMD-V in the firmware, then sudo modprobe kvm_intel, or kvm_amd"
+
+
 def _sudo(known: Known) -> Iterator[Finding]:
     if known.fact("user") != "root":
-        works = known.fact("sudo_works") == "yes"
-        rule = f"{known.fact('user_name')} ALL=(ALL) NOPASSWD: ALL"
-        remedy = "ansible_become: true" if works else f"`{rule}` in /etc/sudoers.d/coldstart, then ansible_become: true"
         text = "not root: no early probes of containers, no page-cold starts of them, no memory of others' processes"
-        yield Finding("sudo", NOTE, text, remedy)
+        yield Finding("sudo", NOTE, text, _become(known))
+
+
+def _become(known: Known) -> str:
+    if known.fact("sudo_works") == "yes":
+        return "ansible_become: true"
+    if not known.fact("sudo"):
+        return f"{known.package('sudo', 'sudo', 'sudo').removeprefix('sudo ')} as root, or log in as root"
+    rule = f"{known.fact('user_name')} ALL=(ALL) NOPASSWD: ALL"
+    return f"`{rule}` in /etc/sudoers.d/coldstart, then ansible_become: true"
 
 
 def _throttled(known: Known) -> Iterator[Finding]:
-    if complaint := known.fact("throttled"):
+    """What the firmware remembers need not have touched a boot of this sweep; what it does now touches all."""
+    said = [words for words in known.fact("throttled").split(", ") if words]
+    if now := [words for words in said if not words.endswith(PAST)]:
+        remedy = "a stronger power supply, a heat sink or fan"
+        yield Finding("throttled", PROBLEM, f"the firmware slows the processor: {', '.join(now)}", remedy)
+    elif said:
+        past = ", ".join(words.removesuffix(PAST) for words in said)
         remedy = "a stronger power supply, a heat sink or fan; the firmware remembers until the next boot"
-        yield Finding("throttled", PROBLEM, f"the firmware slows the processor: {complaint}", remedy)
+        yield Finding("throttled", NOTE, f"the firmware has slowed the processor since it started: {past}", remedy)
+    if times := known.fact("thermal_throttles"):
+        text = f"heat has slowed the processor since it started (counted {times} times)"
+        yield Finding("throttled", NOTE, text, "clean its fan; put gaps between boots; look for drift in the report")
+
+
+def _cpu_quota(known: Known) -> Iterator[Finding]:
     if quota := known.fact("cpu_quota"):
-        text = f"a quota of {quota} cores: starts are throttled by the scheduler"
+        periods = known.fact("cpu_throttled_periods")
+        used = f" (used up {periods} times so far)" if periods else ""
+        text = f"a quota of {quota} cores: starts are throttled by the scheduler{used}"
         yield Finding("cpu-quota", NOTE, text, "lift it (CPUQuota=, cpu.max, cpu.cfs_quota_us), or mean it")
+
+
+def _governor(known: Known) -> Iterator[Finding]:
     if known.fact("governor") in ("powersave", "ondemand", "conservative"):
         text = f"the processor's clock follows the load (governor {known.fact('governor')})"
         remedy = "echo performance | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor"
@@ -141,8 +217,9 @@ def _busy(known: Known) -> Iterator[Finding]:
 def _clocks(known: Known) -> Iterator[Finding]:
     if known.fact("clock") == "unsynchronised":
         remedy = known.package("chrony", "chrony", "chrony")
+        also = "" if known.family == "alpine" else ", or sudo timedatectl set-ntp true"
         text = "nobody synchronises the wall clock; starts are together all the same, logs are not"
-        yield Finding("clock-unsynchronised", NOTE, text, f"{remedy}, or timedatectl set-ntp true")
+        yield Finding("clock-unsynchronised", NOTE, text, remedy + also)
     if abs(known.wall_offset_ns) - known.wall_bound_ns > WALL_NS:
         off = format_duration(abs(known.wall_offset_ns))
         way = "ahead of" if known.wall_offset_ns > 0 else "behind"
@@ -150,19 +227,30 @@ def _clocks(known: Known) -> Iterator[Finding]:
 
 
 def _room(known: Known) -> Iterator[Finding]:
-    for what, floor_bytes, remedy in (
-        ("memory", known.floors.memory_bytes, "free some, or lower coldstart_memory_floor"),
-        (
-            "disk",
-            known.floors.disk_bytes,
-            "free some, or lower coldstart_disk_floor; coldstart clean INVENTORY --images",
-        ),
-    ):
-        name = "memory_available_bytes" if what == "memory" else "disk_free_bytes"
-        free_bytes = int(known.fact(name) or floor_bytes)
-        if free_bytes < floor_bytes:
-            text = f"{format_bytes(free_bytes)} of {what} free, the floor is {format_bytes(floor_bytes)}: not swept"
-            yield Finding(f"{what}-floor", PROBLEM, text, remedy)
+    floors = known.floors
+    if short := _below(known, "memory_available_bytes", floors.memory_bytes):
+        remedy = "free some, or lower coldstart_memory_floor"
+        yield Finding("memory-floor", PROBLEM, f"{short[0]} of memory free, {short[1]}: not swept", remedy)
+    remedy = "free some, or lower coldstart_disk_floor; coldstart clean INVENTORY --images"
+    if short := _below(known, "disk_free_bytes", floors.disk_bytes):
+        yield Finding("disk-floor", PROBLEM, f"{short[0]} of disk free, {short[1]}: not swept", remedy)
+    elif "docker" in known.runtimes and (short := _below(known, "docker_root_free_bytes", floors.disk_bytes)):
+        text = f"{short[0]} of disk free at {known.fact('docker_root')}, {short[1]}: images may not fit"
+        yield Finding("disk-floor", PROBLEM, text, "docker system df shows what takes it; sudo docker image prune")
+
+
+def _below(known: Known, fact: str, floor_bytes: int) -> tuple[str, str] | None:
+    """What is free and the floor, in words, if it is too little; what is not known is enough."""
+    free_bytes = int(known.fact(fact) or floor_bytes)
+    return (format_bytes(free_bytes), f"the floor is {format_bytes(floor_bytes)}") if free_bytes < floor_bytes else None
+
+
+def _memory_limit(known: Known) -> Iterator[Finding]:
+    """Not a shortage that a sweep would see: MemAvailable is the machine's."""
+    limit = known.fact("memory_limit_bytes")
+    if limit and int(limit) < int(known.fact("memory_available_bytes") or limit):
+        text = f"a control group limits memory to {format_bytes(int(limit))}: instances beyond it are killed"
+        yield Finding("memory-limit", NOTE, text, "lift it (MemoryMax=, memory.max), or mean it")
 
 
 def _swept(known: Known) -> Iterator[Finding]:
@@ -172,6 +260,6 @@ def _swept(known: Known) -> Iterator[Finding]:
 
 
 _RULES: tuple[Callable[[Known], Iterator[Finding]], ...] = (
-    *(_userland, _room, _docker, _memory_cgroup, _qemu, _sudo),
-    *(_throttled, _busy, _clocks, _swept),
+    *(_userland, _room, _memory_limit, _docker, _memory_cgroup, _qemu, _sudo),
+    *(_throttled, _cpu_quota, _governor, _busy, _clocks, _swept),
 )

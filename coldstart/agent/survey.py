@@ -7,6 +7,7 @@ is absent. The texts are understood in `surveyparse.py`, and judged on the contr
 from __future__ import annotations
 
 import ctypes
+import glob
 import grp
 import os
 import pwd
@@ -16,15 +17,18 @@ import subprocess
 import time
 from collections.abc import Mapping
 
-from coldstart.agent import engine, facts, floors, surveyparse
-from coldstart.agent.dockerapi import ApiError, Engine, negotiated, socket_path
+from coldstart.agent import controlgroup, engine, facts, floors, surveydocker, surveyparse
 
 PATIENCE_S = 3.0
 PROGRAMS = ("dockerd", "podman", "crun", "runc", "qemu-system-x86_64", "qemu-system-aarch64", "sudo")
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 _BOOT_FILES = ("/boot/firmware/cmdline.txt", "/boot/cmdline.txt")
+_FIRMWARE = "/sys/devices/platform/soc/soc:firmware/get_throttled"
+_THERMAL = "/sys/devices/system/cpu/cpu*/thermal_throttle/core_throttle_count"
 _NET_ADMIN = 12
 _TIMEX_BYTES = 256  # larger than struct timex on any architecture
+_TIMEX = "@Illll"  # modes, offset, freq, maxerror, esterror: how it begins, in the machine's own sizes
+_UNSYNCHRONISED = 5  # TIME_ERROR
 
 
 def survey(settings: Mapping[str, str], cache: str) -> dict[str, str]:
@@ -34,13 +38,15 @@ def survey(settings: Mapping[str, str], cache: str) -> dict[str, str]:
         **facts.facts(),
         **_programs(),
         **_user(),
-        **_docker(settings),
+        **surveydocker.look(settings),
         **_machine(),
+        **controlgroup.limits(),
+        **_clock(),
         "userland_bits": str(struct.calcsize("P") * 8),
         "memory_available_bytes": str(memory_bytes),
         "disk_free_bytes": str(disk_bytes),
+        "tmp_free_bytes": surveydocker.free_bytes("/tmp"),
         "load": f"{os.getloadavg()[0]:.2f}",
-        "clock": _clock(),
         "clocksource": _read("/sys/devices/system/clocksource/clocksource0/current_clocksource").strip(),
         "realtime_ns": str(time.time_ns()),
     }
@@ -53,16 +59,19 @@ def _programs() -> dict[str, str]:
 
 
 def _user() -> dict[str, str]:
-    names = {entry.gr_gid: entry.gr_name for entry in grp.getgrall()}
+    groups = grp.getgrall()
+    names = {group.gr_gid: group.gr_name for group in groups}
     try:
-        name = pwd.getpwuid(os.geteuid()).pw_name
+        entry = pwd.getpwuid(os.geteuid())
+        name, shell = entry.pw_name, entry.pw_shell
     except KeyError:
-        name = str(os.geteuid())
-    listed = [entry.gr_name for entry in grp.getgrall() if name in entry.gr_mem]
+        name, shell = str(os.geteuid()), ""
     return {
         "user_name": name,
-        "groups": ",".join(sorted(names.get(gid, str(gid)) for gid in os.getgroups())),
-        "groups_at_next_login": ",".join(sorted(listed)),
+        "login_shell": shell,
+        "groups": ",".join(sorted(names.get(gid, str(gid)) for gid in {os.getegid(), *os.getgroups()})),
+        "groups_at_next_login": ",".join(sorted(group.gr_name for group in groups if name in group.gr_mem)),
+        "docker_group": "yes" if "docker" in names.values() else "",
         "sudo_works": _sudo(),
         "net_admin": "yes" if surveyparse.parse_capabilities(_read("/proc/self/status")) >> _NET_ADMIN & 1 else "no",
         "tun": "yes" if os.access("/dev/net/tun", os.R_OK | os.W_OK) else "no",
@@ -70,32 +79,21 @@ def _user() -> dict[str, str]:
 
 
 def _sudo() -> str:
-    """One call, and only if there is something to gain by it."""
+    """`yes`, `password` or `no`. One call, and only if there is something to gain by it: each may send a mail."""
     if os.geteuid() == 0 or shutil.which("sudo") is None:
         return ""
+    found: list[str] = []
+    surveydocker.within(PATIENCE_S, lambda: found.append(_sudo_says()))
+    return found[0] if found else "no"
+
+
+def _sudo_says() -> str:
+    environ = {**os.environ, "LC_ALL": "C"}  # its words are understood
     try:
-        done = subprocess.run(["sudo", "-n", "true"], stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE_S)
-    except (OSError, subprocess.TimeoutExpired):
+        done = subprocess.run(["sudo", "-n", "true"], stdin=subprocess.DEVNULL, capture_output=True, env=environ)
+    except OSError:
         return "no"
-    return "yes" if done.returncode == 0 else "no"
-
-
-def _docker(settings: Mapping[str, str]) -> dict[str, str]:
-    try:
-        path = socket_path(settings.get("coldstart_docker_host", ""), os.environ)
-    except ValueError as error:
-        return {"docker": "refused", "docker_reason": str(error)}
-    found = {"docker_socket": path, "service_manager": "yes" if engine.managed() else ""}
-    if not os.path.exists(path):
-        return {**found, "docker": "absent"}
-    if not os.access(path, os.W_OK):
-        return {**found, "docker": "denied"}
-    try:
-        with Engine(path, timeout_s=PATIENCE_S) as asked:
-            version = asked.call("GET", "/version")
-        return {**found, "docker": "answers", "docker_version": version["Version"], "docker_api": negotiated(version)}
-    except (ApiError, ValueError, KeyError) as error:
-        return {**found, "docker": "silent", "docker_reason": str(error)}
+    return surveyparse.parse_sudo(done.stderr.decode("utf-8", "replace")) or "no" if done.returncode else "yes"
 
 
 def _machine() -> dict[str, str]:
@@ -108,8 +106,11 @@ def _machine() -> dict[str, str]:
         "boot_file": next((path for path in _BOOT_FILES if os.path.exists(path)), ""),
         "kvm_device": _kvm(),
         "cpu_can_virtualise": "yes" if {"vmx", "svm"} & set(flags) else "",
-        "throttled": surveyparse.parse_throttled(_read("/sys/devices/platform/soc/soc:firmware/get_throttled")),
-        "cpu_quota": _cpu_quota(),
+        "throttled": surveyparse.parse_throttled(_read(_FIRMWARE)),
+        "thermal_throttles": surveyparse.parse_thermal_throttles("".join(map(_read, sorted(glob.glob(_THERMAL))))),
+        "uptime_s": surveyparse.parse_uptime_s(_read("/proc/uptime")),
+        "page_bytes": str(os.sysconf("SC_PAGE_SIZE")),
+        "service_manager": "yes" if engine.managed() else "",
     }
 
 
@@ -119,25 +120,20 @@ def _kvm() -> str:
     return "usable" if os.access("/dev/kvm", os.R_OK | os.W_OK) else "denied"
 
 
-def _cpu_quota() -> str:
-    """The smallest share of cores that our control group, or one above it, may use."""
-    path, found = surveyparse.parse_cpu_group(_read("/proc/self/cgroup")), []
-    root = "/sys/fs/cgroup" if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else "/sys/fs/cgroup/cpu"
-    for depth in range(len(path) + 1):
-        folder = os.path.join(root, *path[:depth])
-        both = f"{_read(folder + '/cpu.cfs_quota_us').strip()} {_read(folder + '/cpu.cfs_period_us').strip()}"
-        found.append(surveyparse.parse_cpu_quota(_read(folder + "/cpu.max") or both))
-    return min(filter(None, found), key=float, default="")
-
-
-def _clock() -> str:
-    """adjtimex(2) that asks for nothing: whether somebody keeps this clock synchronised."""
+def _clock() -> dict[str, str]:
+    """adjtimex(2) that asks for nothing: whether somebody keeps this clock synchronised, and how well the kernel thinks
+    that it is known."""
+    buffer = ctypes.create_string_buffer(_TIMEX_BYTES)
     try:
-        libc = ctypes.CDLL(None, use_errno=True)
-        state = libc.adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES))
+        state = ctypes.CDLL(None, use_errno=True).adjtimex(buffer)
     except (AttributeError, OSError):
-        return ""
-    return "" if state < 0 else "unsynchronised" if state == 5 else "synchronised"
+        return {}
+    if state < 0:
+        return {}
+    if state == _UNSYNCHRONISED:
+        return {"clock": "unsynchronised"}  # the errors are those of nothing
+    *_, most_us, estimated_us = struct.unpack_from(_TIMEX, buffer)
+    return {"clock": "synchronised", "clock_maxerror_us": str(most_us), "clock_esterror_us": str(estimated_us)}
 
 
 def _read(path: str) -> str:

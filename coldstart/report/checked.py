@@ -19,7 +19,12 @@ def as_text(results: Sequence[Checked], *, width: int | None = None) -> str:
     sites = list(dict.fromkeys(result.site for result in results))
     for result in sorted(results, key=lambda result: sites.index(result.site)):
         lines += [f"{result.site}/{result.node}: {_summary(result)}", *_findings(result, width or WIDTH)]
-    return "\n".join([*lines, "", _total(results)]) + "\n"
+    return "\n".join(map(_printable, [*lines, "", _total(results)])) + "\n"
+
+
+def _printable(line: str) -> str:
+    """A node's words are other people's text: no escape sequences of theirs reach a terminal."""
+    return "".join(character if character.isprintable() else "?" for character in line)
 
 
 def as_json(results: Sequence[Checked]) -> str:
@@ -50,6 +55,7 @@ def _summary(result: Checked) -> str:
         f"{facts.get('cpus', '?')} cores, {format_bytes(int(facts.get('memory_bytes', 0)))}",
         f"Python {facts.get('python', '?')}",
         f"Docker {docker}" if docker else "",
+        "QEMU" if facts.get(f"qemu-system-{facts.get('arch')}") else "",
         f"kvm {facts.get('kvm_device', '?')}",
         f"clock known to ±{format_duration(result.bound_ns)} (round trip {format_duration(result.rtt_ns)})",
         f"host key {result.host_key}" if result.host_key else "",
