@@ -289,9 +289,7 @@ def _ansible(site: Site, names: list[str]) -> Act:
         "LC_ALL": "C.UTF-8",
     }
     _said([*argv, "--list-hosts"], environ)  # bytecode and page cache
-    return lambda: re.findall(
-        "^ok$", _said([*argv, "-f", str(FORKS), "-m", "raw", "-a", COMMAND], environ), re.MULTILINE
-    )
+    return lambda: re.findall("^ok$", _said([*argv, "-f", str(FORKS), "-m", "raw", "-a", COMMAND], environ), re.MULTILINE)
 
 
 def _openssh(site: Site, names: list[str]) -> Act:
