@@ -36,6 +36,13 @@ _ACCEPT = click.option(
     is_flag=True,
     help="Take and keep the host key of a node that has none in known_hosts. A changed key is refused all the same.",
 )
+_INVENTORY = click.argument("inventory", shell_complete=completion.shipped_files("inventories"))
+_LIMIT = click.option(
+    "--limit",
+    metavar="PATTERN",
+    shell_complete=completion.limits,
+    help="Only these nodes: names, groups, globs, !not, &and.",
+)
 _RUN = click.argument("run", metavar="[RUN]", default="latest", shell_complete=completion.runs)
 
 
@@ -43,7 +50,7 @@ def _selection(command: Callable[..., Any]) -> Callable[..., Any]:
     """The arguments that say what to measure, shared by `sweep` and `plan`."""
     for option in reversed(
         [
-            click.argument("inventory", shell_complete=completion.shipped_files("inventories")),
+            _INVENTORY,
             click.option(
                 "--playbook",
                 metavar="NAME|FILE",
@@ -52,7 +59,7 @@ def _selection(command: Callable[..., Any]) -> Callable[..., Any]:
                 shell_complete=completion.shipped_files("playbooks"),
                 help=f"What to measure. Shipped: {', '.join(shipped.names('playbooks'))}.",
             ),
-            click.option("--limit", metavar="PATTERN", help="Only these nodes: names, groups, globs, !not, &and."),
+            _LIMIT,
             click.option("--target", "targets", metavar="NAME", multiple=True, help="Only this target; repeatable."),
             click.option("--start", "starts", metavar="KIND", multiple=True, help="Only this start kind; repeatable."),
             click.option("--boots", type=int, help="Boots per trial, instead of the playbook's."),
@@ -117,6 +124,24 @@ def plan(format_: str, **options: Any) -> None:
     _print_plan(sweeping.load(sweeping.Selection(**options)), format_)
 
 
+@main.command("inventory")
+@_INVENTORY
+@_LIMIT
+@_LISTED
+def inventory_(inventory: str, limit: str | None, format_: str) -> None:
+    """Show the nodes of INVENTORY with their groups and variables, as they are understood. Nothing is touched.
+
+    INVENTORY may be `-`: what `ansible-inventory --list` prints. The JSON has the same shape.
+    """
+    from coldstart import inventory as inventories
+    from coldstart.report import inventoried
+
+    found = inventories.load(inventories.find(inventory))
+    nodes = inventories.select(found, limit) if limit else found.nodes
+    as_json = format_ == "json"
+    _print(inventoried.as_json(nodes, found.groups) if as_json else inventoried.as_table(nodes, width=_width()))
+
+
 @main.command()
 @_STORE
 @click.option("--format", "format_", type=click.Choice(("table", "json")), default="table", show_default=True)
@@ -159,8 +184,8 @@ def export(run: str, store: Path | None, format_: str) -> None:
 
 
 @main.command()
-@click.argument("inventory", shell_complete=completion.shipped_files("inventories"))
-@click.option("--limit", metavar="PATTERN", help="Only these nodes.")
+@_INVENTORY
+@_LIMIT
 @click.option("--run", metavar="RUN", help="Only what this run has left.")
 @click.option("--all", "everything", is_flag=True, help="What any dead run has left (the default).")
 @click.option("--images", is_flag=True, help="Also the images that were pushed to the nodes.")

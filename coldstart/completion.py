@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,3 +44,20 @@ def runs(context: click.Context, parameter: click.Parameter, incomplete: str) ->
     except ColdstartError:
         return []
     return [CompletionItem(run.id, help=run.playbook) for run in known if run.id.startswith(incomplete)]
+
+
+def limits(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Hosts and groups of the inventory that is already on the line, for the last word of a pattern."""
+    from coldstart import inventory
+
+    # An option that still waits for its value ends click's reading: what came before is left over.
+    given = context.params.get("inventory") or next(iter(context.args), None)
+    if not given or given == inventory.STDIN:
+        return []
+    begun, word = re.fullmatch("(.*[,:&!])?(.*)", incomplete, re.DOTALL).groups("")  # type: ignore[union-attr]
+    try:
+        found = inventory.load(inventory.find(given))
+    except ColdstartError:
+        return []
+    groups = [CompletionItem(begun + group.name, help="group") for group in found.groups if group.name.startswith(word)]
+    return groups + [CompletionItem(begun + n.name, help=n.site) for n in found.nodes if n.name.startswith(word)]

@@ -34,6 +34,8 @@ def parse(text: str, path: str) -> Document:
         raise DocumentError(f"{path}:1: no `_meta` with `hostvars` in it", hint=_HINT)
     document = Document(path, text, data, _lines(text))
     for loc, value in _texts(data, ()):
+        if len(loc) > yamlfile.MAX_DEPTH:
+            raise document.refuse(loc, "nested too deeply")
         if fault := yamlfile.text_fault(value):
             raise document.refusal_of(loc, *fault)
     return document
@@ -48,8 +50,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _texts(value: Any, loc: Loc) -> Iterator[tuple[Loc, str]]:
-    if isinstance(value, str):
-        yield loc, value
+    """Every text and where it is; of what is nested too deeply only that it is."""
+    if isinstance(value, str) or len(loc) > yamlfile.MAX_DEPTH:
+        yield loc, value if isinstance(value, str) else ""
     elif isinstance(value, dict):
         for key, inner in value.items():
             yield (*loc, key), key

@@ -101,7 +101,7 @@ def load(wanted: Selection, *, seed: int | None = None) -> Job:
         _check_images(target)
     hosts = nodes(wanted.inventory, wanted.limit)
     given = next((s for s in (seed, wanted.seed) if s is not None), None)
-    text = inventories.find(wanted.inventory).read_text(encoding="utf-8")
+    text = inventories.load(inventories.find(wanted.inventory)).text
     return Job(hosts, chosen, plans.expand(hosts, chosen, secrets.randbelow(1 << 31) if given is None else given), text)
 
 

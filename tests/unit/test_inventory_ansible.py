@@ -102,7 +102,7 @@ _SCALARS = (
 _VALUES = st.recursive(
     _SCALARS,
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from("klm"), inner, max_size=2),
-    max_leaves=3,
+    max_leaves=2,
 )
 _USER = st.text(st.characters(categories=["L", "N", "P", "S"], exclude_characters="-{<"), min_size=1, max_size=6)
 _MEANT = st.fixed_dictionaries(
@@ -257,8 +257,8 @@ _PATTERNS = st.builds(
 )
 
 
-@given(documents(), st.lists(_PATTERNS, min_size=1, max_size=5))
-@PROFILE
+@given(documents(), st.lists(_PATTERNS, min_size=3, max_size=8))
+@settings(PROFILE, max_examples=EXAMPLES // 2)
 def test_limit_names_the_hosts_ansible_would(place, document, patterns):
     """What is refused here is empty there, or has a word that names nothing."""
     path = write(place(), document, {})
