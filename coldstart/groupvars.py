@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from coldstart import variables, yamlfile
+from coldstart import piped, variables, yamlfile
 from coldstart.errors import DocumentError
 
 _ENDINGS = ("", ".yml", ".yaml", ".json")
@@ -62,7 +62,7 @@ class Folders:
         try:
             if _is_vault(file):
                 raise DocumentError(f"{file}:1: encrypted by ansible-vault: secrets are neither needed nor read here")
-            document = yamlfile.load(file, ansible=True)
+            document = piped.load(file)
             return variables.checked(document, document.data, ())
         except yamlfile.EmptyDocumentError:
             return {}

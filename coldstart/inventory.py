@@ -77,7 +77,7 @@ def select(inventory: Inventory, pattern: str) -> tuple[Node, ...]:
 
 def _document(path: str | Path) -> Document:
     if str(path) != STDIN:
-        return yamlfile.load(path, ansible=True)
+        return piped.load(path)
     text = yamlfile.decoded(_stdin(), "<stdin>")
     if not text.strip():
         raise DocumentError("<stdin>:1: empty", hint="ansible-inventory -i INVENTORY --list | coldstart ... -")

@@ -1,4 +1,4 @@
-"""The JSON of `ansible-inventory --list` as a document that knows its lines. Text in, Document out.
+"""JSON as a document that knows its lines: what `ansible-inventory --list` prints, and Ansible's files called .json.
 
 Not read as YAML, although JSON nearly is: characters outside the basic plane are written as two escapes there, and it
 may be long. Nothing is refused here but what is no such JSON; templates and the like are, as anywhere else.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from coldstart import yamlfile
@@ -22,16 +23,27 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:\n]|[^\s"{}\[\],:]+')
 def parse(text: str, path: str) -> Document:
     """DocumentError if it is no JSON object with `_meta: {hostvars: {}}`."""
     try:
-        data = json.loads(text, object_pairs_hook=_unique)
+        document = read(text, path)
     except json.JSONDecodeError as error:
         raise DocumentError(f"{path}:{error.lineno}: not valid JSON: {error.msg}", hint=_HINT) from None
-    except RecursionError:
-        raise DocumentError(f"{path}:1: nested too deeply", hint=_HINT) from None
-    except ValueError as error:
-        raise DocumentError(f"{path}:1: {error}", hint=_HINT) from None
-    meta = data.get("_meta")
+    meta = document.data.get("_meta")
     if not isinstance(meta, dict) or not isinstance(meta.get("hostvars"), dict):
         raise DocumentError(f"{path}:1: no `_meta` with `hostvars` in it", hint=_HINT)
+    return document
+
+
+def read(text: str, path: str) -> Document:
+    """Any JSON object. json.JSONDecodeError if it is no JSON at all, DocumentError if it is not what we read."""
+    try:
+        data = json.loads(text, object_pairs_hook=_unique)
+    except json.JSONDecodeError:
+        raise
+    except RecursionError:
+        raise DocumentError(f"{path}:1: nested too deeply") from None
+    except ValueError as error:
+        raise DocumentError(f"{path}:1: {error}") from None
+    if not isinstance(data, dict):
+        raise DocumentError(f"{path}:1: not a mapping: the file must consist of one object")
     document = Document(path, text, data, _lines(text))
     for loc, value in _texts(data, ()):
         if len(loc) > yamlfile.MAX_DEPTH:
@@ -39,6 +51,16 @@ def parse(text: str, path: str) -> Document:
         if fault := yamlfile.text_fault(value):
             raise document.refusal_of(loc, *fault)
     return document
+
+
+def load(path: str | Path) -> Document:
+    """A file of Ansible's. One that is called .json is JSON first, and if it is none, YAML, as with Ansible."""
+    if Path(path).suffix == ".json":
+        try:
+            return read(yamlfile.decoded(Path(path).read_bytes(), str(path)), str(path))
+        except (OSError, json.JSONDecodeError):
+            pass
+    return yamlfile.load(path, ansible=True)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

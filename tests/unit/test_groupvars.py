@@ -37,6 +37,8 @@ def read(tmp_path):
         ),
         ({"group_vars/other.yml": "not: [", "host_vars/other": "not: ["}, "inline web"),
         ({"group_vars/web.yml": "x: yes"}, True),
+        ({"group_vars/web.json": '{"x": "\\ud83d\\ude00\x7f"}'}, "\U0001f600\x7f"),
+        ({"group_vars/web.json": "x: no JSON"}, "no JSON"),
     ],
 )
 def test_the_later_file_wins(read, files, x):
