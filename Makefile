@@ -20,8 +20,12 @@ check: ## format, lint, types, layers, generated docs, unit tests: below 30 s
 	@scripts/setup.sh dev
 	@.venv/bin/python scripts/test.py --fast
 
+# The peers are installed once, and anew when what setup installed has changed; without them their rows say so.
 bench: ## side by side with peers; more arguments: ARGS=...
 	@scripts/setup.sh dev
+	@cmp -s .venv/.installed-dev .venv/.installed-bench || { echo 'set-up: installing the peers of the benchmarks' >&2; \
+	  .venv/bin/python -m pip install -q --disable-pip-version-check --no-input -e '.[bench]' >>.venv/setup.log 2>&1 && \
+	  cp .venv/.installed-dev .venv/.installed-bench; } || echo 'set-up: not installed, see .venv/setup.log' >&2
 	@.venv/bin/python -m benchmarks $(ARGS)
 
 docs: ## write the generated parts of docs/ anew

@@ -11,14 +11,22 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import floor, help_cpu, result, skew, unikernel, witness
+from benchmarks import clockerror, fanout, floor, help_cpu, result, skew, unikernel, witness
 from benchmarks.booting import Cancel, Failed
 from benchmarks.machine import Machine, machine
 from benchmarks.result import NotRun, Row
 from coldstart.agent.oneboot import Cancelled
 from coldstart.errors import ColdstartError
 
-BENCHMARKS = {"floor": floor, "witness": witness, "unikernel": unikernel, "help": help_cpu, "skew": skew}
+BENCHMARKS = {
+    "floor": floor,
+    "witness": witness,
+    "unikernel": unikernel,
+    "help": help_cpu,
+    "skew": skew,
+    "fanout": fanout,
+    "clockerror": clockerror,
+}
 FILE_WIDTH = 200
 CANCELLED = 130  # as shells say of Ctrl-C
 

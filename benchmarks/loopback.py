@@ -1,11 +1,10 @@
 """Nodes on loopback, and who logs in to them: one sshd of our own under many addresses; each client in its own process.
 
-The server has its own host key and key pair; it listens on the device `lo` only, for all of 127.0.0.0/8. Its address
-127.0.1.1 is the first node, 127.0.1.2 the next, and known_hosts has them all.
+The server has its own host key and key pair; it listens on the device `lo` only. 127.0.1.1 is the first node.
 
 A client is a way to run `echo ok` once on each of n nodes and to collect what it prints. `measure` does that in a fresh
-process (`python -m benchmarks.loopback CLIENT COUNT SITE`) and takes what it cost from a mark after the imports on,
-until every connection is closed: CPU in seconds (user and system, of the process and all it started), wall time in
+process (`python -m benchmarks.loopback CLIENT COUNT DELAY SITE`) and takes what it cost from a mark after the imports
+on, until every connection is closed: CPU in seconds (user and system, of the process and all it started), wall time in
 seconds, and the peak of its resident memory in bytes.
 """
 
@@ -38,10 +37,8 @@ START_S = 10.0
 PATIENCE_S = 120  # of the peers that have a limit: hundreds of logins at once take a small machine a while
 AT_ONCE = 32  # as coldstart.ssh
 FORKS = 50
-COMMAND = "echo ok"
 KEX = "curve25519-sha256"  # for the ssh client: what the libraries agree on with this server
 SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
-SBIN = "/usr/sbin:/usr/local/sbin:/sbin"
 
 
 @dataclass(frozen=True)
@@ -62,19 +59,15 @@ class Site:
 
     def ssh_options(self) -> list[str]:
         """For OpenSSH's client: no configuration of the user's, no shared connection, host keys verified."""
-        told = {
-            "IdentitiesOnly": "yes",
-            "IdentityAgent": "none",
-            "UserKnownHostsFile": self.known_hosts,
-            "GlobalKnownHostsFile": "/dev/null",
-            "StrictHostKeyChecking": "yes",
-            "BatchMode": "yes",
-            "ControlMaster": "no",
-            "ControlPath": "none",
-            "KexAlgorithms": KEX,
-            "LogLevel": "ERROR",
-        }
-        return ["-F", "none", *(f"-o{name}={value}" for name, value in told.items())]
+        told = f"""IdentitiesOnly=yes IdentityAgent=none BatchMode=yes LogLevel=ERROR StrictHostKeyChecking=yes
+            UserKnownHostsFile={self.known_hosts} GlobalKnownHostsFile=/dev/null
+            ControlMaster=no ControlPath=none KexAlgorithms={KEX}"""
+        return ["-F", "none", *(f"-o{option}" for option in told.split())]
+
+
+def command(delay_s: int) -> str:
+    """What every node is told. delay_s: how long it takes to answer."""
+    return f"sleep {delay_s}; echo ok" if delay_s else "echo ok"
 
 
 def addresses(count: int) -> list[str]:
@@ -90,13 +83,10 @@ def known_hosts(public_key: str, port: int) -> str:
     return "".join(f"[{address}]:{port} {kind} {data}\n" for address in addresses(MOST))
 
 
-# --- the server ---
-
-
 @contextmanager
 def served() -> Iterator[Site]:
     """The nodes are up. FileNotFoundError, ChildProcessError: there is no sshd, or it does not start."""
-    program = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:{SBIN}")
+    program = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if program is None:
         raise FileNotFoundError("sshd is not installed (apt-get install openssh-server)")
     with tempfile.TemporaryDirectory(prefix="coldstart-bench-") as folder:
@@ -117,9 +107,10 @@ def _config(site: Site) -> list[str]:
         f"AuthorizedKeysFile {site.folder}/id.pub",
         f"AllowUsers {site.user}",
         "PermitRootLogin prohibit-password",
-        "PasswordAuthentication no",
-        "KbdInteractiveAuthentication no",
+        "AuthenticationMethods publickey",
         "UsePAM no",
+        f"SetEnv HOME={site.folder}",  # the user's shell start-up files are not what is measured
+        "PermitUserRC no",
         "StrictModes no",
         "PidFile none",
         "MaxStartups 1000:100:1000",
@@ -135,19 +126,22 @@ def _sshd(argv: list[str], site: Site) -> Iterator[None]:
     log = Path(site.folder, "sshd.log")
     with log.open("wb") as file:
         # A session of its own: Ctrl-C is for us, we then end it in order.
-        server = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True, cwd="/"
-        )
+        server = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True)
     try:
         _await_listening(server, site.port, log)
         yield
     finally:
-        left = _children(server.pid)  # sessions of clients that were killed
+        left = _children(server)  # sessions of clients that were killed
         server.terminate()
         server.wait()
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+def _children(server: subprocess.Popen[bytes]) -> list[int]:
+    found = Path(f"/proc/{server.pid}/task/{server.pid}/children")
+    return list(map(int, found.read_text().split())) if server.poll() is None else []
 
 
 def _await_listening(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
@@ -159,31 +153,31 @@ def _await_listening(server: subprocess.Popen[bytes], port: int, log: Path) -> N
     raise ChildProcessError(f"sshd does not listen: {log.read_text().strip()[-200:] or 'it says nothing'}")
 
 
-def _children(pid: int) -> list[int]:
-    with contextlib.suppress(OSError):
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return []
-
-
 def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
+    with socket.create_server(("127.0.0.1", 0)) as sock:
         port: int = sock.getsockname()[1]
         return port
 
 
 # --- the clients: each imports what it needs and hands back what is to be measured ---
 
-Act = Callable[[], Sequence[str]]
+
+@dataclass(frozen=True)
+class Work:
+    """act: what is measured; gives what every node printed. startup_s: CPU that it spends on starting up, to be taken
+    off, where there is no mark to be had in its process."""
+
+    act: Callable[[], Sequence[str]]
+    startup_s: float = 0.0
 
 
-def _ours(site: Site, names: list[str]) -> Act:
+def _ours(site: Site, names: list[str], asked: str) -> Work:
     """Raw commands over coldstart's connections, all open until the last has answered."""
     from coldstart import ssh
 
     async def echo(fleet: ssh.Fleet, name: str) -> tuple[Any, str]:
         connection = await fleet._connection(ssh.destination(_node(site, name)))
-        done = await connection.run(COMMAND, check=True)
+        done = await connection.run(asked, check=True)
         return connection, str(done.stdout)
 
     async def all_of_them() -> list[str]:
@@ -194,10 +188,10 @@ def _ours(site: Site, names: list[str]) -> Act:
         await asyncio.gather(*(connection.wait_closed() for connection, _ in found))
         return [said for _, said in found]
 
-    return lambda: asyncio.run(all_of_them())
+    return Work(lambda: asyncio.run(all_of_them()))
 
 
-def _agents(site: Site, names: list[str]) -> Act:
+def _agents(site: Site, names: list[str], _: str) -> Work:
     """What a sweep begins with: the agent is sent to every node, and answers a ping. It takes no lock for that."""
     from coldstart import bundle, ssh
     from coldstart.link import Conversation
@@ -213,65 +207,89 @@ def _agents(site: Site, names: list[str]) -> Act:
         await asyncio.gather(*(talk.end() for talk in talks))
         return ["ok" for talk in talks if talk.clock.at(time.monotonic_ns())]
 
-    return lambda: asyncio.run(all_of_them())
+    return Work(lambda: asyncio.run(all_of_them()))
 
 
 def _node(site: Site, name: str) -> Any:
-    from coldstart.model import Node
+    from coldstart import model, sshargs
 
-    told = {
-        "ansible_host": name,
+    settings = {
         "ansible_port": site.port,
         "ansible_user": site.user,
         "ansible_ssh_private_key_file": site.key,
-        "ansible_ssh_common_args": f"-F none -o IdentitiesOnly=yes -o UserKnownHostsFile={site.known_hosts}",
+        "ansible_ssh_common_args": sshargs.parse(
+            f"-F none -oIdentitiesOnly=yes -oUserKnownHostsFile={site.known_hosts}"
+        ),
         "ansible_python_interpreter": sys.executable,
     }
-    return Node(name, vars=told)
+    return model.Node(name, settings=settings)
 
 
-def _fabric(site: Site, names: list[str]) -> Act:
-    """A ThreadingGroup. known_hosts and the private key are parsed once for all; unknown keys are rejected."""
-    import fabric
+def _fabric(site: Site, names: list[str], asked: str) -> Work:
+    """A ThreadingGroup as documented, but that unknown host keys are rejected: by default it takes any."""
     import paramiko
 
-    def all_of_them() -> list[str]:
+    def trust(connection: Any) -> None:
+        connection.client.load_host_keys(site.known_hosts)
+        connection.client.set_missing_host_key_policy(paramiko.RejectPolicy())
+
+    return _grouped(site, names, asked, lambda: ({"key_filename": site.key}, trust))
+
+
+def _fabric_tuned(site: Site, names: list[str], asked: str) -> Work:
+    """The same by somebody who knows what is dear: the private key and known_hosts are parsed once for all."""
+    import paramiko
+
+    def parsed() -> tuple[dict[str, Any], Callable[[Any], None]]:
         known = paramiko.HostKeys(site.known_hosts)
-        key = paramiko.Ed25519Key.from_private_key_file(site.key)
+
+        def trust(connection: Any) -> None:
+            name = f"[{connection.host}]:{site.port}"
+            for kind, key in (known.lookup(name) or {}).items():
+                connection.client.get_host_keys().add(name, kind, key)
+            connection.client.set_missing_host_key_policy(paramiko.RejectPolicy())
+
+        return {"pkey": paramiko.Ed25519Key.from_private_key_file(site.key)}, trust
+
+    return _grouped(site, names, asked, parsed)
+
+
+def _grouped(site: Site, names: list[str], asked: str, prepare: Callable[[], Any]) -> Work:
+    import fabric
+
+    def all_of_them() -> list[str]:
+        key, trust = prepare()
         limits = dict.fromkeys(("timeout", "banner_timeout", "auth_timeout"), PATIENCE_S)
-        how = {"pkey": key, "look_for_keys": False, "allow_agent": False, **limits}
+        how = {**key, "look_for_keys": False, "allow_agent": False, **limits}
         config = fabric.Config(overrides={"load_ssh_configs": False})
         made = [fabric.Connection(name, site.user, site.port, config=config, connect_kwargs=how) for name in names]
         for connection in made:
-            host = f"[{connection.host}]:{site.port}"
-            for kind, public in known.lookup(host).items():
-                connection.client.get_host_keys().add(host, kind, public)
-            connection.client.set_missing_host_key_policy(paramiko.RejectPolicy())
+            trust(connection)
         with fabric.ThreadingGroup.from_connections(made) as group:
-            return [done.stdout for done in group.run(COMMAND, hide=True, in_stream=False).values()]
+            return [done.stdout for done in group.run(asked, hide=True, in_stream=False).values()]
 
-    return all_of_them
+    return Work(all_of_them)
 
 
-def _parallel_ssh(site: Site, names: list[str]) -> Act:
+def _parallel_ssh(site: Site, names: list[str], asked: str) -> Work:
     """Its default client (libssh2). It has no way to verify host keys."""
     from pssh.clients import ParallelSSHClient
 
     def all_of_them() -> list[str]:
         how = {"allow_agent": False, "identity_auth": False, "timeout": PATIENCE_S}
         client = ParallelSSHClient(names, user=site.user, port=site.port, pkey=site.key, **how)
-        output = client.run_command(COMMAND)
+        output = client.run_command(asked)
         client.join(output)
         said = ["\n".join(found.stdout) for found in output]
         del client, output
         gc.collect()  # its connections are closed with it
         return said
 
-    return all_of_them
+    return Work(all_of_them)
 
 
-def _ansible(site: Site, names: list[str]) -> Act:
-    """An ad hoc `raw` with many forks. Its start-up, what `--list-hosts` costs, is paid before the mark and taken off."""
+def _ansible(site: Site, names: list[str], asked: str) -> Work:
+    """An ad hoc `raw` with many forks. Its start-up is what `--list-hosts` costs."""
     inventory = Path(site.folder, "inventory")
     inventory.write_text("\n".join(["[nodes]", *names]) + "\n")
     settings = Path(site.folder, "ansible.cfg")  # none of the user's
@@ -283,20 +301,23 @@ def _ansible(site: Site, names: list[str]) -> Act:
         "ANSIBLE_CONFIG": str(settings),
         "ANSIBLE_HOME": f"{site.folder}/ansible",
         "ANSIBLE_HOST_KEY_CHECKING": "True",
-        "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_SSH_ARGS": " ".join(site.ssh_options()),
         "ANSIBLE_TIMEOUT": str(PATIENCE_S),
         "LC_ALL": "C.UTF-8",
     }
     _said([*argv, "--list-hosts"], environ)  # bytecode and page cache
-    return lambda: re.findall("^ok$", _said([*argv, "-f", str(FORKS), "-m", "raw", "-a", COMMAND], environ), re.MULTILINE)
+    before_s = _cpu_s()
+    _said([*argv, "--list-hosts"], environ)
+    startup_s = _cpu_s() - before_s
+    raw = [*argv, "-f", str(FORKS), "-m", "raw", "-a", asked]
+    return Work(lambda: re.findall("^ok$", _said(raw, environ), re.MULTILINE), startup_s)
 
 
-def _openssh(site: Site, names: list[str]) -> Act:
+def _openssh(site: Site, names: list[str], asked: str) -> Work:
     """A process for each node, by xargs."""
     login = ["-i", site.key, "-p", str(site.port), "-l", site.user]
-    argv = ["xargs", f"-P{AT_ONCE}", "-I{}", "ssh", *site.ssh_options(), *login, "{}", COMMAND]
-    return lambda: _said(argv, dict(os.environ), "\n".join(names) + "\n").split()
+    argv = ["xargs", f"-P{AT_ONCE}", "-I{}", "ssh", *site.ssh_options(), *login, "{}", asked]
+    return Work(lambda: _said(argv, dict(os.environ), "\n".join(names) + "\n").split())
 
 
 def _said(argv: list[str], environ: dict[str, str], told: str | None = None) -> str:
@@ -315,17 +336,15 @@ def ansible() -> str:
     return found
 
 
-CLIENTS: dict[str, Callable[[Site, list[str]], Act]] = {
+CLIENTS: dict[str, Callable[[Site, list[str], str], Work]] = {
     "ours": _ours,
     "agents": _agents,
     "fabric": _fabric,
+    "fabric-tuned": _fabric_tuned,
     "parallel-ssh": _parallel_ssh,
     "ansible": _ansible,
     "openssh": _openssh,
 }
-
-
-# --- a client's own process ---
 
 
 @dataclass(frozen=True)
@@ -337,16 +356,16 @@ class Cost:
     rss_bytes: int
 
 
-def measure(client: str, count: int, site: Site) -> Cost:
+def measure(client: str, count: int, delay_s: int, site: Site) -> Cost:
     """ChildProcessError if not every node has answered."""
     ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)  # what a client forks and leaves behind is counted, too
-    act = CLIENTS[client](site, addresses(count))
+    work = CLIENTS[client](site, addresses(count), command(delay_s))
     gc.collect()
     before_s, began_s = _cpu_s(), time.perf_counter()
-    said = act()
+    said = work.act()
     wall_s = time.perf_counter() - began_s
     _reap()
-    spent_s = _cpu_s() - before_s
+    spent_s = _cpu_s() - before_s - work.startup_s
     if [word.strip() for word in said] != ["ok"] * count:
         raise ChildProcessError(f"{client}: {len(said)} of {count} nodes answered: {said[:3]}")
     return Cost(spent_s, wall_s, _peak_bytes())
@@ -370,9 +389,10 @@ def _peak_bytes() -> int:
 
 
 def main() -> int:
-    client, count, site = sys.argv[1:]
+    client, count, delay_s, site = sys.argv[1:]
     os.environ.pop("SSH_AUTH_SOCK", None)  # the key is named; nobody's agent is asked
-    print(json.dumps(asdict(measure(client, int(count), Site(**json.loads(site))))))
+    found = measure(client, int(count), int(delay_s), Site(**json.loads(site)))
+    print(json.dumps(asdict(found)))
     return 0
 
 

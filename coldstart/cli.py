@@ -205,6 +205,25 @@ def clean(
         _print(line + "\n")
 
 
+@main.command()
+@click.argument("inventory", shell_complete=completion.shipped_files("inventories"))
+@click.option("--limit", metavar="PATTERN", help="Only these nodes.")
+@_LISTED
+@_ACCEPT
+def check(inventory: str, limit: str | None, format_: str, *, accept_new_host_keys: bool) -> None:
+    """Connect to every node and say what stands in the way of measuring there, and how to mend it.
+
+    Nothing of yours is changed; what a killed run of coldstart has left is removed, and named.
+    """
+    from coldstart import checking, sweeping
+    from coldstart.reach import Reach
+    from coldstart.report import checked
+
+    results = checking.check(sweeping.nodes(inventory, limit), Reach(accept_new_host_keys=accept_new_host_keys))
+    _print(checked.as_json(results) if format_ == "json" else checked.as_text(results, width=_width()))
+    checking.judge(results)
+
+
 @main.group()
 def images() -> None:
     """The images that come with coldstart."""

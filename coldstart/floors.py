@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from coldstart.agent import floors
 from coldstart.model import Node
-from coldstart.units import parse_size_bytes
 
 MEMORY_BYTES = 128 << 20  # the agent, an engine's answer and a shell still have room
 DISK_BYTES = 512 << 20  # a log or an update of the owner's must still fit
@@ -27,11 +26,11 @@ class Floors:
 
 def floors_of(node: Node) -> Floors:
     """A node's, from its variables."""
-    memory, disk = (node.vars.get(f"coldstart_{what}_floor") for what in ("memory", "disk"))
+    told = node.settings
     return Floors(
-        MEMORY_BYTES if memory is None else parse_size_bytes(str(memory)),
-        DISK_BYTES if disk is None else parse_size_bytes(str(disk)),
-        int(node.vars.get("coldstart_max_parallel", 1)),
+        told.get("coldstart_memory_floor", MEMORY_BYTES),
+        told.get("coldstart_disk_floor", DISK_BYTES),
+        told.get("coldstart_max_parallel", 1),
     )
 
 

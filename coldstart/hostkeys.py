@@ -16,6 +16,11 @@ from asyncssh.known_hosts import SSHKnownHosts
 from coldstart.errors import NodeError
 
 DEFAULT_PORT = 22
+KINDS = (
+    *("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"),
+    *("rsa-sha2-512", "rsa-sha2-256"),
+)
+_SIGNATURES = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}  # what one key may sign with
 UNKNOWN, CHANGED = "host-key-unknown", "host-key-changed"
 
 _Matches = tuple[list[asyncssh.SSHKey], list[asyncssh.SSHKey], list[asyncssh.SSHKey]]
@@ -59,6 +64,13 @@ class Trust:
         """(keys, authorities, revoked) of a host, as asyncssh asks for them."""
         keys, authorities, revoked, *_ = self.known.match(host, "", port)
         return list(keys), list(authorities), list(revoked)
+
+    def kinds(self, host: str, port: int) -> list[str]:
+        """Algorithms to ask a host's key for: those of its known keys first, then the others, so that a host that has
+        none of them can be told so. Empty where certificates may come: asyncssh knows their names."""
+        keys, authorities, *_ = self.matches(host, "", None if port == DEFAULT_PORT else port)
+        known = [name for key in keys for name in _SIGNATURES.get(key.get_algorithm(), (key.get_algorithm(),))]
+        return [] if authorities else list(dict.fromkeys([*known, *KINDS]))
 
     def refusal(self, host: str, port: int, key: asyncssh.SSHKey) -> NodeError | None:
         """Why a key that is not among those is refused; None: it was accepted just now."""

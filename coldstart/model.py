@@ -15,6 +15,8 @@ __all__ = [
     "Boot",
     "Boots",
     "Cell",
+    "Checked",
+    "Finding",
     "Group",
     "Image",
     "Load",
@@ -161,6 +163,33 @@ class WaveStart:
     offset_ns: int
     bound_ns: int
     rtt_ns: int
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something about a node that stands in the way. kind: a word for scripts; severity: `problem` or `note`; remedy:
+    the next step."""
+
+    kind: str
+    severity: str
+    text: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What `check` found on a node. host_key: with its fingerprint, empty for this machine; facts: as texts;
+    offset_ns: its monotonic clock minus ours, known within bound_ns from a ping that took rtt_ns."""
+
+    node: str
+    site: str
+    reachable: bool
+    host_key: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+    offset_ns: int = 0
+    bound_ns: int = 0
+    rtt_ns: int = 0
 
 
 @dataclass(frozen=True)

@@ -194,7 +194,7 @@ class NodeTask:
         async for message in talk.until("done"):
             if message["type"] == "boot":
                 boot = _boot(self._node.name, message)
-                if started and boot.achieved_ns:
+                if started and _kept_the_instant(boot, *started):
                     self._emit(_started(self._node.name, boot, *started))
                 started = None
                 self._done.add((boot.trial, boot.index))
@@ -267,6 +267,11 @@ class NodeTask:
         for start in starts:
             self._emit(Skipped(self._node.name, target.name, reason, start))
         return {(target.name, start) for start in starts}
+
+
+def _kept_the_instant(boot: Boot, release: Release, offset: Offset) -> bool:
+    """Not one that could not even be placed, nor one in virtual time."""
+    return boot.achieved_ns > 0 and boot.planned_ns == release.at_ns + offset.offset_ns
 
 
 def _started(node: str, boot: Boot, release: Release, offset: Offset) -> Started:

@@ -14,6 +14,8 @@ from coldstart.events import BootDone, ClockMoved, Event, LinkLost, NodeDone, No
 from coldstart.model import Boot, Order, Plan
 from coldstart.units import format_duration
 
+MOST_LINES = 12  # of nodes that are done already
+
 
 class Display:
     """One line per node: what boots now, done of total, time left, the last result. A context manager."""
@@ -63,7 +65,9 @@ class Display:
             case ClockMoved():
                 self._moved(event)
             case NodeDone(node=node, error=error) if node in self._tasks:
-                self._progress.update(self._tasks[node], now="ended early" if error else "done")
+                # Of a large fleet only those are shown that there is still something to see of.
+                seen = len(self._tasks) <= MOST_LINES
+                self._progress.update(self._tasks[node], now="ended early" if error else "done", visible=seen)
                 if error:
                     self.note(error)
             case _:

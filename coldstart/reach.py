@@ -20,7 +20,7 @@ class Reach:
         self._fleet: Fleet | None = None
 
     async def connect(self, node: Node, code: bundle.Bundle) -> Link:
-        if node.vars.get("ansible_connection") == "local":
+        if node.settings.get("ansible_connection") == "local":
             return await local.connect(node, code)
         if self._fleet is None:
             from coldstart.ssh import Fleet  # 0.4 s that a sweep of this machine alone need not pay

@@ -22,7 +22,9 @@ MARK = "COLDSTART_ENGINE"
 START_LIMIT_S = 30.0
 STOP_LIMIT_S = 15.0
 AWAY_LIMIT_S = 8.0  # less than a watchdog's patience with a measurer that was told to end
-_SERVICE_MANAGERS = ("/run/systemd/system", "/run/openrc", "/run/s6", "/run/runit")
+# That a manager's folder is there proves nothing: packages make some of them on systems that run without one.
+_RUNNING = ("/run/systemd/system", "/run/openrc/softlevel")
+_FIRST_PROCESSES = ("systemd", "runit", "s6-svscan", "openrc-init")
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
@@ -50,12 +52,22 @@ def await_answer(ask: Callable[[], object]) -> None:
         time.sleep(0.1)
 
 
+def managed() -> bool:
+    """Whether a service manager runs here: it would start the engine."""
+    try:
+        with open("/proc/1/comm", encoding="ascii", errors="replace") as file:
+            first = file.read().strip()
+    except OSError:
+        first = ""
+    return first in _FIRST_PROCESSES or any(os.path.exists(path) for path in _RUNNING)
+
+
 def borrow(run: str, socket_path: str, log_path: str) -> int:
     """Start dockerd for this run and wait until it listens; its pid. Unavailable says why it was not started."""
     dockerd = shutil.which("dockerd", path=f"{os.environ.get('PATH', '')}:{_SBIN}")
     if dockerd is None:
         raise Unavailable(f"no Docker engine: nothing listens on {socket_path}", "install Docker, or set DOCKER_HOST")
-    if any(os.path.isdir(path) for path in _SERVICE_MANAGERS):
+    if managed():
         raise Unavailable("the Docker engine is installed but not running", "sudo systemctl start docker")
     if os.geteuid() != 0:
         raise Unavailable("the Docker engine is installed but not running", "start dockerd as root")

@@ -56,13 +56,21 @@ def seal() -> None:
 
 
 def marked(name: str, run: str, *, but: str) -> list[int]:
-    """Processes that bear `run` as the mark `name`; if `run` is empty, those of any run but `but`."""
+    """Processes that bear `run` as the mark `name`; if `run` is empty, those of any run but `but`. Only of this PID
+    namespace: those of another are another node's, which has a lock of its own."""
     found = []
     for entry in os.listdir("/proc"):
         mark = mark_of(entry, name) if entry.isdigit() else ""
-        if mark and (mark == run if run else mark != but):
+        if mark and (mark == run if run else mark != but) and _namespace(entry) == _namespace("self"):
             found.append(int(entry))
     return found
+
+
+def _namespace(pid: str) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid")
+    except OSError:
+        return ""
 
 
 def mark_of(pid: str, name: str) -> str:

@@ -41,6 +41,7 @@ class Nodes:
 
 def build(run: Run, cells: Sequence[Cell], nodes: Nodes | None = None, *, store: str = "") -> dict[str, Any]:
     """The document of a run. store: the path it came from."""
+    cells = _by_site(cells)
     summaries = [stats.ready(cell) for cell in cells]
     nodes = nodes or Nodes()
     return {
@@ -60,6 +61,13 @@ def build(run: Run, cells: Sequence[Cell], nodes: Nodes | None = None, *, store:
             dataclasses.asdict(doubt) for doubt in (*doubts(cells, summaries), *node_doubts(nodes.facts, nodes.starts))
         ],
     }
+
+
+def _by_site(cells: Sequence[Cell]) -> list[Cell]:
+    """In the order of the plan, but each site's together, and each node's."""
+    sites = list(dict.fromkeys(cell.trial.site for cell in cells))
+    nodes = list(dict.fromkeys(cell.trial.node for cell in cells))
+    return sorted(cells, key=lambda cell: (sites.index(cell.trial.site), nodes.index(cell.trial.node)))
 
 
 def _missing(cells: Sequence[Cell], lost: Mapping[str, str]) -> Iterator[dict[str, Any]]:

@@ -35,7 +35,7 @@ def render(document: Mapping[str, Any], *, width: int | None = None, colour: boo
     console.print()
     _say(console, [CAPTION if cells else "No boots yet."], width)
     if cells:
-        left_out = _print_table(console, _by_node(cells), width)
+        left_out = _print_table(console, cells, width)
         _say(console, left_out, width, style="dim")
     for title, lines, style in _sections(document):
         if lines:
@@ -71,13 +71,6 @@ def _print_table(console: Console, cells: Sequence[Mapping[str, Any]], width: in
     console.print(_cells_table(shown, cells, plain=width is None))
     missing = ", ".join(column.header for column in used if column not in shown)
     return [f"Left out for want of width: {missing} (--format json has all)."] if missing else []
-
-
-def _by_node(cells: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """In the order of the plan, but each site's together, and each node's."""
-    sites = {site: place for place, site in enumerate(dict.fromkeys(cell["site"] for cell in cells))}
-    nodes = {node: place for place, node in enumerate(dict.fromkeys(cell["node"] for cell in cells))}
-    return sorted(cells, key=lambda cell: (sites[cell["site"]], nodes[cell["node"]]))
 
 
 def _cut(lines: list[str]) -> list[str]:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from coldstart.agent import facts, resources, subnets
+from coldstart.agent import facts, floors, resources, subnets, survey, surveyparse
 
 CASES = sorted((Path(__file__).parent / "cases").glob("*.json"))
 PARSERS = {
     name: getattr(module, name)
-    for module in (facts, resources, subnets)
+    for module in (facts, floors, resources, subnets, surveyparse)
     for name in dir(module)
     if name.startswith("parse_")
 }
@@ -48,3 +48,12 @@ def test_this_node():
     found = facts.facts()
     assert {"arch", "kernel", "python", "cpus", "memory_bytes", "cgroup", "user"} <= set(found)
     assert all(isinstance(value, str) and value for value in found.values())
+
+
+def test_a_survey_of_this_node(tmp_path):
+    """Texts, and what every Linux can tell; whatever runs here is only looked at."""
+    found = survey.survey({"coldstart_docker_host": "unix:///nowhere"}, str(tmp_path))
+    assert {"userland_bits", "clock", "user_name", "disk_free_bytes", "kvm_device", "net_admin"} <= set(found)
+    assert found["docker"] == "absent"
+    assert all(isinstance(value, str) and value for value in found.values())
+    assert survey.survey({"coldstart_docker_host": "tcp://x"}, str(tmp_path))["docker"] == "refused"

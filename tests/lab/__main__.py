@@ -71,6 +71,7 @@ def stop(folder: Path, *, everything: bool) -> None:
     for state in names.states():
         if everything or state.folder == folder.absolute():
             removal.remove(state.names, state.folder)
+    removal.forget(folder.absolute())
 
 
 if __name__ == "__main__":

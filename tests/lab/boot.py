@@ -67,7 +67,7 @@ def become_first(spec: dict[str, Any], writer: int) -> None:
             start(argv)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         to_nowhere()
-        os.execve("/bin/sleep", ["init", "infinity"], ENVIRONMENT)
+        os.execve("/bin/sleep", ["sleep", "infinity"], ENVIRONMENT)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         os.write(writer, f"{spec['shape']['name']} does not start: {error}".encode())
     os._exit(1)

@@ -75,8 +75,13 @@ def limit(group: str, shape: Shape) -> None:
 
 def join(group: str) -> None:
     """This process, and what it starts from now on. Before a cgroup namespace is made: its root is where one stands."""
-    for root in roots():
-        (root / group / "cgroup.procs").write_text("0")
+    for path in doors(group):
+        path.write_text("0")
+
+
+def doors(group: str) -> list[Path]:
+    """Files that whoever wants to join writes 0 to."""
+    return [root / group / "cgroup.procs" for root in roots()]
 
 
 def pids(group: str) -> list[int]:

@@ -171,12 +171,18 @@ def _claim(folder: Path, owner: int) -> Names:
     if not cgroups.roots():
         raise LabError(f"the lab needs control groups, and there are none in {cgroups.ROOT}")
     removal.remove_orphans()
-    if folder.exists():
-        raise LabError(f"there is a lab in {folder}; next: make lab-down")
+    removal.forget(folder)
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        if not names.find(folder):
+            raise LabError(f"{folder} is there, and not a lab's; next: choose another") from None
+        raise LabError(f"there is a lab in {folder}; next: make lab-down") from None
+    (folder / removal.MARK).touch()
     mine = names.take(folder, owner)
     if not mine:
+        removal.forget(folder)
         raise LabError(f"there are {names.MOST_LABS} labs on this machine; next: python -m lab down --all")
-    folder.mkdir(parents=True)
     return mine
 
 

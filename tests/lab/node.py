@@ -8,8 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 from lab import boot, cgroups, network, nodefiles, traces
@@ -23,6 +22,7 @@ from lab.waiting import until
 TESTS = Path(__file__).resolve().parent.parent
 REBOOTED_UPTIME_S = 10
 _CONTROL_LIMIT_S = 5.0
+_ENTER = 'for door in $1; do echo 0 >"$door"; done; shift; exec "$@"'
 _LINE_SETTINGS = ("up_ms", "down_ms", "jitter_ms", "loss")
 
 
@@ -185,7 +185,6 @@ class Node:
             self._entered(argv),
             input=text,
             env=boot.ENVIRONMENT,
-            preexec_fn=self._join,
             capture_output=True,
             text=True,
             timeout=limit_s,
@@ -201,7 +200,6 @@ class Node:
                 stdout=log,
                 stderr=log,
                 env=boot.ENVIRONMENT,
-                preexec_fn=self._join,
                 check=True,
             )
 
@@ -230,11 +228,6 @@ class Node:
     @property
     def _names(self) -> Names:
         return self.plugs[0].segment.names
-
-    @property
-    def _join(self) -> Callable[[], None]:
-        """Its limits hold for what enters it, too."""
-        return partial(cgroups.join, cgroups.leaf(self.group))
 
     def _inside(self) -> list[int]:
         """With its delay line."""
@@ -276,8 +269,22 @@ class Node:
         return path
 
     def _entered(self, argv: Sequence[str]) -> list[str]:
-        namespaces = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--time")
-        return ["/usr/bin/nsenter", "--target", str(self._pid), *namespaces, "--wdns=/root", "--", *argv]
+        """Within its limits, too. Not in Python between fork and exec: whoever tests may have threads."""
+        doors = " ".join(str(path) for path in cgroups.doors(cgroups.leaf(self.group)))
+        namespaces = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--time", "--wdns=/root")
+        return [
+            "/bin/sh",
+            "-c",
+            _ENTER,
+            "enter",
+            doors,
+            "nsenter",
+            "--target",
+            str(self._pid),
+            *namespaces,
+            "--",
+            *argv,
+        ]
 
 
 def _environ() -> dict[str, str]:

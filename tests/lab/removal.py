@@ -16,6 +16,8 @@ from lab import cgroups, names, network
 from lab.names import Names
 from lab.waiting import until
 
+MARK = ".coldstart-lab"  # a file in a lab's folder
+
 
 def remove(mine: Names, folder: Path) -> None:
     """As often as one likes. Returns when nothing is left."""
@@ -35,6 +37,12 @@ def remove_orphans() -> None:
     for state in names.states():
         if state.is_orphan:
             remove(state.names, state.folder)
+
+
+def forget(folder: Path) -> None:
+    """The folder of a lab that ended with this machine's last shutdown; no other folder."""
+    if (folder / MARK).exists() and not names.find(folder):
+        shutil.rmtree(folder)
 
 
 def pids(mine: Names) -> list[int]:

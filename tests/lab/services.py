@@ -41,7 +41,10 @@ class Sshd:
 
     def kill_sessions(self) -> int:
         listeners = self.listeners()
-        return kill([pid for pid in self._node.named("sshd") if pid not in listeners], signal.SIGKILL)
+        # From OpenSSH 9.8 on, sessions are programs of their own: sshd-session.
+        return kill(
+            [p for p in self._node.pids() if traces.command(p)[:4] == "sshd" and p not in listeners], signal.SIGKILL
+        )
 
     def listeners(self) -> list[int]:
         """sshd writes into its command line what it is."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from collections import Counter
@@ -299,3 +300,39 @@ def test_an_engine_is_restarted(coldstart: Coldstart, tmp_path: Path):
         last = max(record["index"] for record in coldstart.records() if record["node"] == "two")
         assert [r["outcome"] for r in coldstart.records() if (r["node"], r["index"]) == ("two", last)] == ["ok"]
         assert [thing for node in lab.nodes.values() for thing in node.leftovers()] == []
+
+
+def instances(node: Node) -> list[str]:
+    return [thing for thing in node.leftovers() if thing.startswith("process")]
+
+
+def test_clean_removes_what_nobody_could(coldstart: Coldstart, fleet: Lab):
+    """Controller and both agents of a node killed at once: its instance lives on, until `clean` or `check` comes."""
+    sweeping = Fleet(coldstart, fleet, "boots: 2, gap: 5ms, hold: 60s")
+    sweep = sweeping.start()
+    node = fleet.nodes["n2"]
+    poll(lambda: instances(node))
+    sweep.process.kill()
+    its_agents_are_killed(node)
+    sweep.wait()
+    poll(lambda: not fleet.nodes["n1"].leftovers() and not fleet.nodes["n3"].leftovers(), 35)
+    assert instances(node)
+    cleaned = coldstart("clean", str(fleet.inventory))
+    assert cleaned.returncode == 0, cleaned.stderr
+    assert re.search(r"^n2: removed process \d+", cleaned.stdout, re.MULTILINE), cleaned.stdout
+    assert "n1: nothing of ours was left" in cleaned.stdout
+
+
+def test_check_of_a_fleet(coldstart: Coldstart, fleet: Lab):
+    """A line for every node with its fingerprint, the unreachable one too; 4 because of it."""
+    fleet.nodes["n3"].stop_sshd()
+    try:
+        done = coldstart("check", str(fleet.inventory), "--format", "json")
+    finally:
+        fleet.nodes["n3"].start_sshd()
+    assert done.returncode == 4, done.stderr
+    found = {entry["node"]: entry for entry in json.loads(done.stdout)["nodes"]}
+    assert [found[name]["reachable"] for name in NODES] == [True, True, False]
+    assert found["n1"]["host_key"].startswith("ssh-ed25519 SHA256:")
+    assert {"docker-engine", "clock-unsynchronised"} & {finding["kind"] for finding in found["n1"]["findings"]}
+    assert [finding["kind"] for finding in found["n3"]["findings"]] == ["unreachable"]

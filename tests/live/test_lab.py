@@ -14,7 +14,7 @@ import pytest
 from conftest import poll
 from lab import names, network, removal, shapes
 from lab.fixture import MakeLab
-from lab.fleet import Lab
+from lab.fleet import Lab, LabError
 from lab.node import Node
 from lab.shapes import Shape
 
@@ -290,6 +290,42 @@ def test_a_sweep_succeeds_within_every_shape(tmp_path: Path) -> None:
             assert done.returncode == 0, (node.name, done.stdout, done.stderr)
             assert '"failed": 0' in done.stdout
             assert poll(lambda node=node: not node.leftovers())
+
+
+def test_one_lab_in_a_folder(make_lab: MakeLab, tmp_path: Path) -> None:
+    """A second one is refused and harms nothing; so is a folder that is somebody else's."""
+    lab = make_lab(Shape("n1"))
+    with pytest.raises(LabError, match=r"there is a lab in .*; next: make lab-down"):
+        Lab(lab.folder, [Shape("n2")]).up()
+    with pytest.raises(LabError, match="not a lab's"):
+        Lab(tmp_path, [Shape("n2")]).up()
+    assert lab.run_ssh("n1", "true").returncode == 0
+
+
+def test_labs_beside_each_other(fleet: Lab, make_lab: MakeLab) -> None:
+    """None hears of the other."""
+    lab = make_lab(Shape("cloud-1"))
+    assert lab.nodes["cloud-1"].address != fleet.nodes["cloud-1"].address
+    assert lab.run_ssh("cloud-1", "hostname").stdout == fleet.run_ssh("cloud-1", "hostname").stdout
+    code = f"import socket; socket.create_connection(('{lab.nodes['cloud-1'].address}', 22), 2)"
+    assert "Network is unreachable" in fleet.nodes["cloud-1"].run(["python3", "-c", code], check=False).stderr
+
+
+def test_an_engine_that_crashed_starts_again(fleet: Lab) -> None:
+    node = fleet.nodes["laptop-1"]
+    node.kill_engine()
+    assert not node.engine.answers()
+    node.start_engine()
+    assert node.engine.info()["Name"] == "laptop-1"
+
+
+def test_the_folder_of_a_lab_from_before_the_last_shutdown_is_taken_over(tmp_path: Path) -> None:
+    folder = tmp_path / "lab"
+    folder.mkdir()
+    (folder / removal.MARK).touch()
+    with Lab(folder, [Shape("n1")]) as lab:
+        assert lab.run_ssh("n1", "true").returncode == 0
+    assert not folder.exists()
 
 
 def test_nothing_is_left(tmp_path: Path) -> None:

@@ -54,24 +54,24 @@ def test_true_while_the_drift_changes(rates, way_ns):
 
 
 def test_the_best_ping_counts_until_it_is_too_old():
-    """A short round trip beats a long one; but age costs 100 ppm."""
+    """A short round trip beats a long one; but age costs 600 ppm."""
     clock = NodeClock()
     pinged(clock, 0, MS, MS, lambda ns: ns)
     pinged(clock, S, 10 * MS, 10 * MS, lambda ns: ns)
     best = clock.at(2 * S)
     assert (best.rtt_ns, best.offset_ns) == (2 * MS, 0)
-    assert MS < best.bound_ns < MS + 300_000
-    assert clock.at(1000 * S).bound_ns > 50 * MS
+    assert MS < best.bound_ns < 3 * MS
+    assert clock.at(1000 * S).bound_ns > 500 * MS
 
 
 def test_a_clock_that_runs_away_widens_the_bound():
-    """A daemon that slews by 1000 ppm: what was seen of it is believed from then on."""
+    """A daemon that slews by 10 000 ppm: what was seen of it is believed from then on."""
     clock = NodeClock()
     for second in range(20):
-        pinged(clock, second * S, MS // 10, MS // 10, lambda ns: ns + ns // 1000)
+        pinged(clock, second * S, MS // 10, MS // 10, lambda ns: ns + ns // 100)
     found = clock.at(29 * S)
-    assert 9 * MS < found.bound_ns < 30 * MS
-    assert abs(29 * S // 1000 - found.offset_ns) <= found.bound_ns
+    assert 90 * MS < found.bound_ns < 300 * MS
+    assert abs(29 * S // 100 - found.offset_ns) <= found.bound_ns
 
 
 def test_a_suspend_is_noticed_and_forgets():

@@ -10,7 +10,7 @@ import pytest
 from coldstart import controller, nodetask
 from coldstart.agent.records import Boot, to_json
 from coldstart.errors import ProtocolError
-from coldstart.events import BootDone, LinkLost, NodeDone, NodeUp, Skipped, TargetReady
+from coldstart.events import BootDone, LinkLost, NodeDone, NodeUp, Skipped, Started, TargetReady
 from coldstart.link import Conversation
 from coldstart.memory import Far, MemoryLink
 from coldstart.model import Load, Node, Playbook, Ready, Target
@@ -19,10 +19,10 @@ from coldstart.plan import expand, remaining
 FACTS = {"arch": "x86_64"}
 
 
-def request(*, boots: int = 3, nodes: tuple[str, ...] = ("one",), **options) -> controller.Request:
+def request(*, boots: int = 3, nodes: tuple[str, ...] = ("one",), sync: str = "loop", **options) -> controller.Request:
     hosts = tuple(Node(name, vars={"coldstart_docker_host": "unix:///x"}) for name in nodes)
     target = Target("t", "fake", {"": "none"}, Ready(port=80))
-    playbook = Playbook("p", (target,), ("warm", "page-cold"), Load(boots=boots))
+    playbook = Playbook("p", (target,), ("warm", "page-cold"), Load(boots=boots), sync=sync)
     return controller.Request("run", hosts, playbook, expand(hosts, playbook, 1), **options)
 
 
@@ -52,7 +52,13 @@ class ScriptedNode:
         if kind == "hello" and fault.startswith("busy"):
             far.say("busy", run=fault.partition(" ")[2])
         elif kind == "hello":
-            far.say("hello", facts=FACTS, swept={"removed": ["process 7"], "failed": []}, free={}, short="")
+            far.say(
+                "hello",
+                facts=FACTS,
+                swept={"removed": ["process 7"], "failed": []},
+                free={},
+                short="only 5 MiB" if fault == "short" else "",
+            )
         elif kind == "prepare" and fault == "unavailable":
             far.say("unavailable", target="t", reason="no engine", hint="install one")
         elif kind == "prepare":
@@ -64,12 +70,12 @@ class ScriptedNode:
             self._orders = message["orders"]
             far.say("staged")
         elif kind == "start":
-            return self._loop(far, fault, self._orders)
+            return self._loop(far, fault, self._orders, message["at_ns"])
         elif kind == "bye":
             far.say("bye", failed=["network x"] if fault == "leftovers" else [])
         return True
 
-    def _loop(self, far: Far, fault: str, orders) -> bool:
+    def _loop(self, far: Far, fault: str, orders, at_ns: int) -> bool:
         for number, order in enumerate(orders):
             if (fault == "cut" and number == 2) or fault == "dead":
                 return False
@@ -78,7 +84,8 @@ class ScriptedNode:
                 return True
             self.booted.append((order["trial"], order["index"]))
             marks = {"ready": 5, "api_return": 3}
-            far.say("boot", boot=to_json(Boot(order["trial"], order["index"], "ok", marks_ns=marks)))
+            times = {"planned_ns": at_ns, "achieved_ns": at_ns + 70} if number == 0 else {}
+            far.say("boot", boot=to_json(Boot(order["trial"], order["index"], "ok", marks_ns=marks, **times)))
         far.say("done", imported=["json.tool"] if fault == "imports" else [])
         return True
 
@@ -207,6 +214,71 @@ def test_one_node_s_trouble_is_not_another_s():
     errors = {event.node: event.error for event in of(events, NodeDone)}
     assert errors["one"] == ""
     assert "node busy" in errors["two"]
+    assert len(of(events, BootDone)) == 6
+
+
+def swept_on(wanted: controller.Request, **nodes: ScriptedNode):
+    async def collect():
+        return [e async for e in controller.sweep(wanted, lambda node, code: nodes[node.name].connect(node, code))]
+
+    return asyncio.run(collect())
+
+
+def test_nodes_are_released_at_one_instant():
+    """Each is told it on its own clock; here that is ours for both. What they made of it is told."""
+    one, two = ScriptedNode(), ScriptedNode()
+    events = swept_on(request(nodes=("one", "two")), one=one, two=two)
+    instants = [m["at_ns"] for node in (one, two) for m in node.told if m["type"] == "start"]
+    starts = [event.start for event in of(events, Started)]
+    assert abs(instants[0] - instants[1]) <= sum(start.bound_ns for start in starts)
+    assert {(start.wave, start.node) for start in starts} == {(0, "one"), (0, "two")}
+    assert all(start.achieved_ns - start.planned_ns == 70 for start in starts)
+
+
+def test_a_lost_node_is_not_waited_for():
+    """It lost its link before the start; the other one starts, and it goes on alone when it is back."""
+    one, two = ScriptedNode(), ScriptedNode("dead", "dead")
+    events = swept_on(request(nodes=("one", "two")), one=one, two=two)
+    assert {event.node: event.error for event in of(events, NodeDone)} == {"one": "", "two": ""}
+    assert len(of(events, BootDone)) == 12
+
+
+def test_in_waves_all_boot_the_same():
+    """One boot a wave, in one order for all; also where a node has only a part of it."""
+    one, two = ScriptedNode(), ScriptedNode("no cold")
+    events = swept_on(request(nodes=("one", "two"), sync="wave"), one=one, two=two)
+    staged = {
+        name: [(o["start"], o["index"]) for m in node.told if m["type"] == "stage" for o in m["orders"]]
+        for name, node in (("one", one), ("two", two))
+    }
+    assert len(staged["one"]) == 6
+    assert staged["two"] == [boot for boot in staged["one"] if boot[0] == "warm"]
+    waves = {event.start.wave: [] for event in of(events, Started)}
+    for event in of(events, Started):
+        waves[event.start.wave].append(event.node)
+    assert sorted(map(len, waves.values())) == [1, 1, 1, 2, 2, 2]
+
+
+def test_a_node_below_its_floor_is_not_used():
+    """Before anything is sent there."""
+    node = ScriptedNode("short")
+    events = swept(request(), node)
+    assert "only 5 MiB" in events[-1].error
+    assert "coldstart_memory_floor" in events[-1].error
+    assert [message["type"] for message in node.told] == ["hello", "bye"]
+
+
+def test_a_bug_is_one_node_s():
+    """The others go on; it is said where it was."""
+
+    class Broken:
+        async def connect(self, node, bundle):
+            raise ZeroDivisionError("oops")
+
+    events = swept_on(request(nodes=("one", "two")), one=ScriptedNode(), two=Broken())
+    errors = {event.node: event.error for event in of(events, NodeDone)}
+    assert errors["one"] == ""
+    assert "two: a bug, please report it: ZeroDivisionError: oops" in errors["two"]
     assert len(of(events, BootDone)) == 6
 
 
