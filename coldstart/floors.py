@@ -37,5 +37,5 @@ def floors_of(node: Node) -> Floors:
 def settings_of(node: Node) -> Mapping[str, str]:
     """What the node's agent is told of it: its own variables, for the runtimes, and its floors."""
     found = floors_of(node)
-    own = {name: str(value) for name, value in node.vars.items() if name.startswith("coldstart_")}
+    own = {k: v for k, v in node.settings.items() if k.startswith("coldstart_") and isinstance(v, str)}
     return {**own, floors.MEMORY: str(found.memory_bytes), floors.DISK: str(found.disk_bytes)}

@@ -20,7 +20,7 @@ FACTS = {"arch": "x86_64"}
 
 
 def request(*, boots: int = 3, nodes: tuple[str, ...] = ("one",), sync: str = "loop", **options) -> controller.Request:
-    hosts = tuple(Node(name, vars={"coldstart_docker_host": "unix:///x"}) for name in nodes)
+    hosts = tuple(Node(name, settings={"coldstart_docker_host": "unix:///x"}) for name in nodes)
     target = Target("t", "fake", {"": "none"}, Ready(port=80))
     playbook = Playbook("p", (target,), ("warm", "page-cold"), Load(boots=boots), sync=sync)
     return controller.Request("run", hosts, playbook, expand(hosts, playbook, 1), **options)
