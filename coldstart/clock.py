@@ -15,7 +15,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-MAX_RATE = 600e-6  # two crystals at their worst, 100 ppm, and the 500 ppm by which kernels let time daemons slew
+# Two crystals at their worst, 100 ppm, and 500 ppm of slewing: what ntpd and adjtime(3) do. A daemon may slew faster
+# (chrony corrects a large offset so); that is believed once it has been seen.
+MAX_RATE = 600e-6
 JUMP_NS = 10_000_000  # two readings in a row on the node are never so far apart
 LEAST_LEAD_NS = 20_000_000  # from the decision to the start, for the message to arrive on a busy node
 KEPT = 64  # samples; with a heartbeat every 5 s these are five minutes
@@ -85,7 +87,7 @@ class NodeClock:
         return Offset(best.realtime_ns - best.middle_ns, best.rtt_ns // 2 + 1, best.rtt_ns)
 
     def _bound_ns(self, sample: Sample, now_ns: int) -> int:
-        age_ns = abs(now_ns - sample.middle_ns)
+        age_ns = max(abs(now_ns - sample.sent_ns), abs(now_ns - sample.heard_ns))
         return sample.rtt_ns // 2 + 1 + int(age_ns * self._rate)
 
     def _compare(self, before: Sample, after: Sample) -> None:

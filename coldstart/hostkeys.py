@@ -7,6 +7,7 @@ OpenSSH does since 8.5: the host as it was asked for, not its address.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,11 +34,12 @@ class HostKeys:
         self.accept_new = accept_new
         self._parsed: dict[tuple[Path, ...], SSHKnownHosts] = {}
 
-    def trust(self, files: tuple[Path, ...], *, accept_new: bool = False) -> Trust:
-        """For one connection. files: the first is where a new key is written. NodeError if one cannot be read."""
+    def trust(self, files: tuple[Path, ...], alias: str = "", *, accept_new: bool = False) -> Trust:
+        """For one connection. files: the first is where a new key is written; alias: the name to look for in place of
+        the host's. NodeError if a file cannot be read."""
         if files not in self._parsed:
             self._parsed[files] = _read(files)
-        return Trust(self._parsed[files], files[0], accept_new or self.accept_new)
+        return Trust(self._parsed[files], files[0], alias, accept_new or self.accept_new)
 
 
 def _read(files: tuple[Path, ...]) -> SSHKnownHosts:
@@ -58,11 +60,16 @@ class Trust:
 
     known: SSHKnownHosts
     file: Path
+    alias: str
     accept_new: bool
 
     def matches(self, host: str, address: str, port: int | None) -> _Matches:
         """(keys, authorities, revoked) of a host, as asyncssh asks for them."""
+        if self.alias:
+            host, port = self.alias, None
         keys, authorities, revoked, *_ = self.known.match(host, "", port)
+        if port is not None:  # where only the bare name has keys, what was revoked for this port is forgotten
+            revoked = [*revoked, *self.known.match(f"[{host}]:{port}", "", None)[2]]
         return list(keys), list(authorities), list(revoked)
 
     def kinds(self, host: str, port: int) -> list[str]:
@@ -74,8 +81,12 @@ class Trust:
 
     def refusal(self, host: str, port: int, key: asyncssh.SSHKey) -> NodeError | None:
         """Why a key that is not among those is refused; None: it was accepted just now."""
-        name = host if port == DEFAULT_PORT else f"[{host}]:{port}"
-        keys, *_ = self.known.match(name, "", None)
+        name = self.alias or known_name(host, port)
+        keys, _, revoked, *_ = self.known.match(name, "", None)
+        if key in revoked:
+            return changed(name, self.file, f"{described(key)} is revoked")
+        if key in keys:
+            return None  # accepted since this connection began, for another one
         if keys:
             return changed(name, self.file, f"now {described(key)}, known {', '.join(map(described, keys))}")
         if not self.accept_new:
@@ -88,9 +99,15 @@ class Trust:
     def _accept(self, name: str, key: asyncssh.SSHKey) -> None:
         line = f"{name} {key.export_public_key('openssh').decode().strip()}\n"
         self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self.file.open("a", encoding="utf-8") as file:
-            file.write(line)
+        with self.file.open("a+b") as file:
+            begun = file.tell() and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
+            file.write(b"\n" * bool(begun) + line.encode())  # after a last line that somebody left open
         self.known.load(line)
+
+
+def known_name(host: str, port: int) -> str:
+    """As known_hosts has it."""
+    return host if port == DEFAULT_PORT else f"[{host}]:{port}"
 
 
 def changed(name: str, file: Path, detail: str) -> NodeError:

@@ -189,6 +189,7 @@ class Conversation:
             return waiting.result()
         finally:
             waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
 
     async def _next(self) -> Message:
         while True:

@@ -36,7 +36,7 @@ from coldstart.events import (
 from coldstart.floors import settings_of
 from coldstart.link import Conversation, Link, NodeBusy, Unreachable
 from coldstart.link import LinkLost as LostError
-from coldstart.model import Node, Plan, Playbook, Target, WaveStart
+from coldstart.model import Boots, Node, Plan, Playbook, Target, WaveStart
 from coldstart.plan import boots_of_order
 from coldstart.rendezvous import Gathering, Release
 
@@ -75,6 +75,8 @@ class NodeTask:
         self._done = set(request.done)
         self._limits: dict[str, int] = {}  # boots per trial, by target, where fewer than planned
         self._links = 0
+        self._begun = False  # it has shared an instant with the others
+        self._seen: set[Boots] = set()  # waves that are behind it
         self._leftovers: tuple[str, ...] = ()
 
     async def run(self, code: bundle.Bundle) -> None:
@@ -163,17 +165,26 @@ class NodeTask:
             return
         mine = {boots_of_order(order): order for order in orders}
         for boots in self._request.plan.waves:
-            yield [mine[boots]] if boots in mine else []
+            if boots in mine or boots not in self._seen:
+                yield [mine[boots]] if boots in mine else []
+            self._seen.add(boots)
 
     async def _wave(self, talk: Conversation, orders: Sequence[Order]) -> None:
+        if self._begun and not self._request.plan.waves:  # back, while the others are in the midst of their loops
+            await self._alone(talk, orders)
+            return
         if orders:
             await self._stage(talk, orders[:BATCH])
-        release, offset = await self._released(talk)
-        if not orders:
-            return
-        await talk.tell("start", at_ns=release.at_ns + offset.offset_ns)
-        await self._collect(talk, (release, offset))
-        for start in range(BATCH, len(orders), BATCH):
+        release, offset = await self._released(talk, orders[0].gap_ns if orders else 0)
+        self._begun = True
+        if orders:
+            await talk.tell("start", at_ns=release.at_ns + offset.offset_ns)
+            await self._collect(talk, (release, offset))
+            await self._alone(talk, orders[BATCH:])
+
+    async def _alone(self, talk: Conversation, orders: Sequence[Order]) -> None:
+        """At once, and with nobody else."""
+        for start in range(0, len(orders), BATCH):
             await self._stage(talk, orders[start : start + BATCH])
             await talk.tell("start", at_ns=0)
             await self._collect(talk)
@@ -182,12 +193,12 @@ class NodeTask:
         await talk.ask("arm", "armed")
         await talk.ask("stage", "staged", orders=[to_json(order) for order in orders])
 
-    async def _released(self, talk: Conversation) -> tuple[Release, Offset]:
+    async def _released(self, talk: Conversation, gap_ns: int) -> tuple[Release, Offset]:
         """The instant to start at, once all are ready, and what the node's clock will show then."""
         self._emit(Waiting(self._node.name))
         await talk.attend(self._gathering.staged(self._node.name))
         offset = await talk.compare_clocks()
-        release = await talk.attend(self._gathering.compared(self._node.name, offset.rtt_ns))
+        release = await talk.attend(self._gathering.compared(self._node.name, offset.rtt_ns, gap_ns))
         return release, talk.clock.at(release.at_ns) or offset
 
     async def _collect(self, talk: Conversation, started: tuple[Release, Offset] | None = None) -> None:

@@ -80,7 +80,9 @@ def remaining(plan: Plan, done: AbstractSet[tuple[int, int]]) -> Plan:
         node: tuple(order for order in orders if (order.trial, order.index) not in done)
         for node, orders in plan.orders.items()
     }
-    return replace(plan, orders={node: orders for node, orders in left.items() if orders})
+    wanted = {boots_of_order(order) for orders in left.values() for order in orders}
+    waves = tuple(boots for boots in plan.waves if boots in wanted)
+    return replace(plan, orders={node: orders for node, orders in left.items() if orders}, waves=waves)
 
 
 def estimate_ns(plan: Plan, playbook: Playbook, typical_ns: Mapping[str, int]) -> dict[str, int]:

@@ -49,6 +49,10 @@ class Barrier(Generic[_Brought, _Decision]):
             mine.brought.pop(member, None)
             raise
 
+    def admit(self, members: Iterable[str]) -> None:
+        """They will come: the others wait for them."""
+        self._members.update(members)
+
     def leave(self, member: str) -> None:
         """It will not come (again): the others need not wait."""
         self._members.discard(member)
@@ -79,23 +83,25 @@ class Gathering:
     def __init__(self, members: Iterable[str], first_wave: int = 0) -> None:
         known = set(members)
         self._next = first_wave
-        self._staged: Barrier[None, None] = Barrier(known, lambda _: None)
-        self._compared: Barrier[int, Release] = Barrier(known, self._release)
+        self._compared: Barrier[tuple[int, int], Release] = Barrier(known, self._release)
+        # Whoever was staged will have its clock compared: one that came back is waited for there, too.
+        self._staged: Barrier[None, None] = Barrier(known, self._compared.admit)
 
     async def staged(self, member: str) -> None:
         """Its first boot is prepared, or it has none in this wave."""
         await self._staged.arrive(member, None)
 
-    async def compared(self, member: str, rtt_ns: int) -> Release:
-        """Its clock is known. The instant leaves time for the slowest."""
-        return await self._compared.arrive(member, rtt_ns)
+    async def compared(self, member: str, rtt_ns: int, gap_ns: int) -> Release:
+        """Its clock is known. The instant leaves time for the slowest, and for the idle time that a boot is to have."""
+        return await self._compared.arrive(member, (rtt_ns, gap_ns))
 
     def leave(self, member: str) -> None:
         """Until it is staged again."""
         self._staged.leave(member)
         self._compared.leave(member)
 
-    def _release(self, rtts_ns: dict[str, int]) -> Release:
-        release = Release(self._next, time.monotonic_ns() + lead_ns(list(rtts_ns.values())))
+    def _release(self, known: dict[str, tuple[int, int]]) -> Release:
+        ahead_ns = max(lead_ns([rtt_ns for rtt_ns, _ in known.values()]), *(gap_ns for _, gap_ns in known.values()))
+        release = Release(self._next, time.monotonic_ns() + ahead_ns)
         self._next += 1
         return release

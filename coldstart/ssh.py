@@ -107,17 +107,18 @@ class Fleet:
         """Leave the jump hosts."""
         for task in self._jumps.values():
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, NodeError):
+            with contextlib.suppress(asyncio.CancelledError, Exception):  # it has been told where it mattered
                 (await task).close()
         self._jumps.clear()
 
-    async def _connection(self, to: Destination, tunnel: Any = None) -> asyncssh.SSHClientConnection:
+    async def _connection(self, to: Destination, chain: tuple[Destination, ...] = ()) -> asyncssh.SSHClientConnection:
+        """chain: the hosts that are to be reached through it."""
         config = _config(to)
-        jump = to.args.jump or str(config.get("ProxyJump") or "")
-        if tunnel is None and jump.lower() not in ("", "none"):
-            tunnel = await self._jump(jump, to.args)
-        files = _known_hosts(to.args, config)
-        trust = self._host_keys.trust(files, accept_new=to.args.accept_new)
+        # Of the two ways to a host the inventory's goes first, as it would on ssh's command line.
+        jump = to.args.jump or ("" if to.args.proxy_command else str(config.get("ProxyJump") or ""))
+        tunnel = None if jump.lower() in ("", "none") else await self._jump(jump, to.args, (*chain, to))
+        files, alias = _known_hosts(to.args, config), str(config.get("HostKeyAlias") or "")
+        trust = self._host_keys.trust(files, alias, accept_new=to.args.accept_new)
         client = _Client(trust)
         options = self._options(to, config, tunnel)
         host, port = str(config.get("Hostname") or to.host), int(str(to.port or config.get("Port") or 22))
@@ -175,20 +176,23 @@ class Fleet:
                 raise NodeError(f"{path}: {error.strerror}", hint=hint, kind="auth") from None
         return self._identities[path]
 
-    async def _jump(self, hops: str, args: SshArgs) -> asyncssh.SSHClientConnection:
+    async def _jump(self, hops: str, args: SshArgs, chain: tuple[Destination, ...]) -> asyncssh.SSHClientConnection:
         """The connection to the last of `[user@]host[:port],...`, each through the one before; shared, made once."""
         before, _, last = hops.rpartition(",")
         to = replace(_hop(last), args=replace(args, jump=before, proxy_command=(), user="", port=None))
+        if (to.host, to.port) in [(other.host, other.port) for other in chain]:
+            hint = "give that host `ProxyJump none` in your ssh configuration"
+            raise NodeError(f"{to.host} is to be reached through itself", hint=hint, kind="ssh-config")
         task = self._jumps.get(to)
         if task is None or (task.done() and _is_useless(task)):
-            task = self._jumps[to] = asyncio.create_task(self._jump_connection(to))
+            task = self._jumps[to] = asyncio.create_task(self._jump_connection(to, chain))
         try:
             return await asyncio.shield(task)
         except NodeError as error:
             raise type(error)(f"jump host {last}: {error.message}", hint=error.hint, kind=error.kind) from None
 
-    async def _jump_connection(self, to: Destination) -> asyncssh.SSHClientConnection:
-        connection = await self._connection(to)
+    async def _jump_connection(self, to: Destination, chain: tuple[Destination, ...]) -> asyncssh.SSHClientConnection:
+        connection = await self._connection(to, chain)
         connection.set_keepalive(JUMP_ALIVE_S, 3)
         return connection
 

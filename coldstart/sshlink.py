@@ -12,6 +12,7 @@ import asyncssh
 from coldstart.errors import NodeError
 from coldstart.link import Unreachable
 
+START_S = 30.0  # for a login shell on a busy board, and some 100 kB of code over a thin link
 END_S = 3.0  # an agent that was told goodbye is gone by then; one that was not told cleans up without us
 _TAIL_BYTES = 4096
 
@@ -33,15 +34,22 @@ _STILLBORN: tuple[tuple[str, str, str, str], ...] = (
 async def start(node: str, connection: asyncssh.SSHClientConnection, command: str, code: bytes) -> SshLink:
     """Run the agent's command and send it its code. The link owns the connection."""
     try:
-        process = await connection.create_process(command, encoding=None, term_type=None)
+        async with asyncio.timeout(START_S):
+            process = await connection.create_process(command, encoding=None, term_type=None)
+            link = SshLink(node, connection, process)
+            # It may end at once (no Python); whoever reads or writes next is told the reason.
+            with contextlib.suppress(OSError, NodeError):
+                await link.write(code)
+            return link
     except asyncssh.Error as error:
         connection.abort()
         raise Unreachable(f"{node}: no session: {error.reason}", kind="session") from None
-    link = SshLink(node, connection, process)
-    # It may end at once (no Python); the first read has the reason.
-    with contextlib.suppress(OSError):
-        await link.write(code)
-    return link
+    except TimeoutError:
+        connection.abort()
+        raise Unreachable(f"{node}: logged in, but no session within {START_S:g} s", kind="session") from None
+    except BaseException:
+        connection.abort()
+        raise
 
 
 class SshLink:
@@ -73,8 +81,10 @@ class SshLink:
         try:
             self._process.stdin.write(data)
             await self._process.stdin.drain()
-        except asyncssh.Error as error:
-            raise ConnectionResetError(error.reason) from None
+        except (asyncssh.Error, OSError) as error:
+            if not self._heard:
+                await self._explain()
+            raise ConnectionResetError(getattr(error, "reason", str(error))) from None
 
     async def close(self) -> str:
         """End the agent's input, which ends it; then the connection. What it said, and by which signal it ended."""
@@ -95,10 +105,11 @@ class SshLink:
 
     async def _ended(self) -> None:
         """All that there is to hear has been heard, or it is not worth waiting for."""
-        closed = asyncio.ensure_future(asyncio.gather(self._process.wait_closed(), return_exceptions=True))
+        closed = asyncio.create_task(self._process.wait_closed())
         both: list[asyncio.Future[Any]] = [closed, self._drain]
         await asyncio.wait(both, timeout=END_S)
         closed.cancel()
+        await asyncio.gather(closed, return_exceptions=True)  # whatever it has to say, the streams say it
 
     async def _explain(self) -> None:
         """The stream ended before a word was said: NodeError with the reason, if the shell or the agent had one."""

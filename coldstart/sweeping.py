@@ -155,7 +155,7 @@ def sweep(job: Job, store: Store, reach: Reach, *, resume: str | None = None, re
             recorder.close()
             if recorder.begun:
                 _finish(store, run, state)
-    shown = run if recorder.begun else ""
+    shown = run if recorder.begun or resume else ""  # nothing may be left to do
     before = sum(boot.outcome != OK for cell in store.cells(run) for boot in cell.boots) if resume else recorder.failed
     return Outcome(shown, recorder.boots + len(done), before, interrupted, recorder.lost, recorder.leftovers)
 
@@ -220,7 +220,11 @@ def _announcement(request: controller.Request, store: Store) -> Iterator[str]:
     boots = sum(len(orders) for orders in plan.orders.values())
     estimates_ns = estimate_ns(plan, request.playbook)
     longest = format_duration(max(estimates_ns.values(), default=0))
-    yield f"run {request.run}: {boots} boots on {len(nodes)} node(s), about {longest}; seed {plan.seed}; {store.path}"
+    line = f"run {request.run}: {boots} boots on {len(nodes)} node(s), about {longest}; seed {plan.seed}; {store.path}"
+    if len(nodes) == 1:
+        yield f"{line}; {_rails(floors_of(nodes[0]))}"
+        return
+    yield line
     yield from _by_likeness(
         {node.name: f"about {format_duration(estimates_ns[node.name])}; {_rails(floors_of(node))}" for node in nodes}
     )

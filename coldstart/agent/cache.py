@@ -65,8 +65,14 @@ class Cache:
     def add(self, sha256: str, data: bytes, size_bytes: int) -> bool:
         """Append to the blob. True once it is complete; BadContent, and nothing kept, if it is not what was offered."""
         part = self._part(sha256)
-        with open(part, "ab") as file:
-            file.write(data)
+        with open(part, "ab", buffering=0) as file:
+            before = file.tell()
+            try:
+                while data:
+                    data = data[file.write(data) :]
+            except OSError:
+                file.truncate(before)  # the next push goes on from here
+                raise
             held = file.tell()
         if held < size_bytes:
             return False

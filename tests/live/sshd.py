@@ -42,7 +42,7 @@ class Sshd:
     def trust(self) -> None:
         """Write its key into known_hosts."""
         kind, data, *_ = self.host_key.with_suffix(".pub").read_text().split()
-        self.known_hosts.write_text(f"[127.0.0.1]:{self.port} {kind} {data}\n")
+        self.known_hosts.write_text(f"[127.0.0.1]:{self.port},[localhost]:{self.port} {kind} {data}\n")
 
     def start(self, *lines: str) -> None:
         """lines: more of sshd_config."""

@@ -352,9 +352,14 @@ def test_store_on_a_full_disk(coldstart: Coldstart, full_disk: Path) -> None:
 
 
 def test_images_on_a_full_disk(coldstart: Coldstart, full_disk: Path) -> None:
-    """A node that cannot take an image says which and why."""
+    """A node that cannot take an image says which and why; with the floor that every node has it is not even tried."""
     (full_disk / "filler").write_bytes(bytes(156 * 1024))
-    done = coldstart.sweep("--playbook", coldstart.playbook(PROCESS), XDG_CACHE_HOME=str(full_disk))
+    arguments = ("--playbook", coldstart.playbook(PROCESS))
+    done = coldstart.sweep(*arguments, XDG_CACHE_HOME=str(full_disk))
+    check_one_line(done, 4, "here: only 0 MiB of disk are free, the floor is 512 MiB", "coldstart_disk_floor")
+    told = "{ansible_connection: local, coldstart_disk_floor: 1B}"
+    inventory = coldstart.write("floor.yaml", f"all: {{hosts: {{here: {told}}}}}\n")
+    done = coldstart.sweep(inventory, *arguments, XDG_CACHE_HOME=str(full_disk))
     check_one_line(done, 4, "here: hello", "No space left on device")
 
 

@@ -220,7 +220,7 @@ def test_a_taken_port_is_a_recorded_outcome(node: Machine, tmp_path: Path, monke
     loop = BootLoop(read)
     with closing(socket.create_server(("127.0.0.1", 0))) as other:
         monkeypatch.setattr(ports, "free", lambda address: other.getsockname()[1])
-        boot = loop.boot(Order(0, 0, "t"), Prey(runtime, ready, prepared))
+        boot = loop.boot(loop.stage(Order(0, 0, "t"), Prey(runtime, ready, prepared)))
     loop.close()
     os.close(read)
     os.close(write)

@@ -190,14 +190,14 @@ def test_any_login_shell(remote: Remote, shell: str):
 def test_a_jump_host(remote: Remote):
     """Through an sshd that forwards; what the arguments say of keys holds for it as well."""
     remote.server.start()
-    args = f"-o UserKnownHostsFile={remote.server.known_hosts} -J root@127.0.0.1:{remote.server.port}"
+    args = f"-o UserKnownHostsFile={remote.server.known_hosts} -J root@localhost:{remote.server.port}"
     worked(remote.sweep(ansible_ssh_common_args=f'"{args}"'))
 
 
 def test_a_jump_host_that_does_not_forward(remote: Remote):
     """The option it lacks is named."""
     remote.server.start("AllowTcpForwarding no")
-    args = f"-o UserKnownHostsFile={remote.server.known_hosts} -J root@127.0.0.1:{remote.server.port}"
+    args = f"-o UserKnownHostsFile={remote.server.known_hosts} -J root@localhost:{remote.server.port}"
     done = remote.sweep(ansible_ssh_common_args=f'"{args}"')
     check_one_line(done, 4, "does not forward", "AllowTcpForwarding")
 
@@ -206,9 +206,40 @@ def test_a_jump_host_with_an_unknown_key(remote: Remote):
     """It is verified like every other."""
     remote.server.start()
     remote.server.known_hosts.write_text(f"elsewhere {remote.server.known_hosts.read_text().split(' ', 1)[1]}")
-    args = f"-o UserKnownHostsFile={remote.server.known_hosts} -J root@127.0.0.1:{remote.server.port}"
+    args = f"-o UserKnownHostsFile={remote.server.known_hosts} -J root@localhost:{remote.server.port}"
     done = remote.sweep(ansible_ssh_common_args=f'"{args}"')
-    check_one_line(done, 4, "jump host root@127.0.0.1", "unknown host key")
+    check_one_line(done, 4, "jump host root@localhost", "unknown host key")
+
+
+def test_a_jump_host_that_is_reached_through_itself(remote: Remote):
+    """`Host *` with a ProxyJump: said at once, instead of waiting for itself for ever."""
+    home = remote.coldstart.folder / "home"
+    (home / ".ssh").mkdir(parents=True)
+    (home / ".ssh" / "config").write_text("Host *\n  ProxyJump bastion.example\n")
+    remote.server.start()
+    check_one_line(remote.sweep(environ={"HOME": str(home)}), 4, "bastion.example is to be reached through itself")
+
+
+def test_a_server_that_hangs_after_the_login(remote: Remote):
+    """It lets us in and then does nothing: the sweep does not wait for ever."""
+    remote.server.start("ForceCommand sleep 300")
+    done = remote.sweep("--reconnect", "0")
+    check_one_line(done, 4, "remote: link lost: nothing heard for 15 s")
+
+
+def test_a_known_hosts_that_does_not_end_its_last_line(remote: Remote):
+    """What is accepted gets a line of its own."""
+    remote.server.start()
+    remote.server.known_hosts.write_text(f"elsewhere {remote.server.known_hosts.read_text().split(' ', 1)[1].strip()}")
+    worked(remote.sweep("--accept-new-host-keys"))
+    worked(remote.sweep())
+
+
+def test_a_revoked_key(remote: Remote):
+    """Nothing accepts it."""
+    remote.server.start()
+    remote.server.known_hosts.write_text(f"@revoked {remote.server.known_hosts.read_text()}")
+    assert remote.sweep("--accept-new-host-keys").returncode == 4
 
 
 def test_a_proxy_command(remote: Remote):

@@ -61,7 +61,7 @@ class Bench:
         )
 
     def boot(self, prey: Prey) -> Boot:
-        return self._loop.boot(Order(0, 0, "target"), prey)
+        return self._loop.boot(self._loop.stage(Order(0, 0, "target"), prey))
 
     def close(self) -> None:
         for made in self._runtimes:
@@ -263,7 +263,8 @@ async def conversation() -> tuple[dict[str, Any], list[dict[str, Any]]]:
             await prepare(talk, name)
         await talk.ask("arm", "armed")
         orders = [to_json(Order(index % 2, index // 2, ("process", "docker")[index % 2])) for index in range(4)]
-        await talk.tell("loop", orders=orders)
+        await talk.ask("stage", "staged", orders=orders)
+        await talk.tell("start", at_ns=0)
         async for message in talk.until("done"):
             boots.append(message.get("boot"))
     return message, boots[:-1]

@@ -97,15 +97,43 @@ def test_everybody_gone_is_no_error():
     run(story)
 
 
+def test_one_that_came_back_is_waited_for_at_both_meetings():
+    """However slow its clock is compared: or the two would wait for each other, one at each meeting."""
+
+    async def story():
+        gathering = Gathering(["a", "b"])
+        gathering.leave("b")
+        back = asyncio.create_task(gathering.staged("b"))
+        await settled()
+        await asyncio.gather(gathering.staged("a"), back)
+        quick = asyncio.create_task(gathering.compared("a", 1, 0))
+        await settled()
+        assert not quick.done()
+        assert await gathering.compared("b", 1, 0) == await quick
+
+    run(story)
+
+
 def test_waves_are_numbered_and_lie_ahead():
     """Far enough for the slowest."""
 
     async def story():
         gathering = Gathering(["a", "b"], first_wave=5)
         for number in (5, 6):
-            releases = await asyncio.gather(*(gathering.compared(name, 300_000_000) for name in "ab"))
+            releases = await asyncio.gather(*(gathering.compared(name, 300_000_000, 0) for name in "ab"))
             assert releases[0] == releases[1]
             assert releases[0].wave == number
             assert releases[0].at_ns > time.monotonic_ns() + 800_000_000
+
+    run(story)
+
+
+def test_the_longest_gap_is_kept():
+    """The idle time before a boot is part of the protocol at a shared instant, too."""
+
+    async def story():
+        gathering = Gathering(["a", "b"])
+        releases = await asyncio.gather(gathering.compared("a", 1, 0), gathering.compared("b", 1, 2_000_000_000))
+        assert releases[0].at_ns > time.monotonic_ns() + 1_500_000_000
 
     run(story)
