@@ -14,12 +14,12 @@ def facts() -> dict[str, str]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "cpus": str(len(os.sched_getaffinity(0))),
-        "cpu_model": parse_cpu_model(_read("/proc/cpuinfo")),
-        "memory_bytes": parse_memory_bytes(_read("/proc/meminfo")),
-        "os": parse_os_name(_read("/etc/os-release")),
+        "cpu_model": parse_cpu_model(read("/proc/cpuinfo")),
+        "memory_bytes": parse_memory_bytes(read("/proc/meminfo")),
+        "os": parse_os_name(read("/etc/os-release")),
         "cgroup": "2" if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else "1",
-        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip(),
-        "virtual": "yes" if "hypervisor" in parse_cpu_flags(_read("/proc/cpuinfo")) else "",
+        "governor": read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip(),
+        "virtual": "yes" if "hypervisor" in parse_cpu_flags(read("/proc/cpuinfo")) else "",
         "kvm": "usable" if os.access("/dev/kvm", os.R_OK | os.W_OK) else "no",
         "user": "root" if os.geteuid() == 0 else "user",
     }
@@ -37,7 +37,7 @@ def parse_cpu_model(text: str) -> str:
 
 def cpu_flags() -> tuple[str, ...]:
     """This machine's."""
-    return parse_cpu_flags(_read("/proc/cpuinfo"))
+    return parse_cpu_flags(read("/proc/cpuinfo"))
 
 
 def parse_cpu_flags(text: str) -> tuple[str, ...]:
@@ -67,10 +67,11 @@ def parse_steal_ticks(text: str) -> int | None:
 
 def steal_ticks() -> int:
     """As above, now; 0 where the kernel does not say."""
-    return parse_steal_ticks(_read("/proc/stat")) or 0
+    return parse_steal_ticks(read("/proc/stat")) or 0
 
 
-def _read(path: str) -> str:
+def read(path: str) -> str:
+    """A text of the kernel's or the system's; '' where there is none."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()

@@ -47,7 +47,7 @@ def survey(settings: Mapping[str, str], cache: str) -> dict[str, str]:
         "disk_free_bytes": str(disk_bytes),
         "tmp_free_bytes": surveydocker.free_bytes("/tmp"),
         "load": f"{os.getloadavg()[0]:.2f}",
-        "clocksource": _read("/sys/devices/system/clocksource/clocksource0/current_clocksource").strip(),
+        "clocksource": facts.read("/sys/devices/system/clocksource/clocksource0/current_clocksource").strip(),
         "realtime_ns": str(time.time_ns()),
     }
     return {name: value for name, value in found.items() if value}
@@ -73,7 +73,9 @@ def _user() -> dict[str, str]:
         "groups_at_next_login": ",".join(sorted(group.gr_name for group in groups if name in group.gr_mem)),
         "docker_group": "yes" if "docker" in names.values() else "",
         "sudo_works": _sudo(),
-        "net_admin": "yes" if surveyparse.parse_capabilities(_read("/proc/self/status")) >> _NET_ADMIN & 1 else "no",
+        "net_admin": "yes"
+        if surveyparse.parse_capabilities(facts.read("/proc/self/status")) >> _NET_ADMIN & 1
+        else "no",
         "tun": "yes" if os.access("/dev/net/tun", os.R_OK | os.W_OK) else "no",
     }
 
@@ -97,18 +99,20 @@ def _sudo_says() -> str:
 
 
 def _machine() -> dict[str, str]:
-    memory = surveyparse.parse_memory_controller(_read("/proc/cgroups"), _read("/sys/fs/cgroup/cgroup.controllers"))
+    memory = surveyparse.parse_memory_controller(
+        facts.read("/proc/cgroups"), facts.read("/sys/fs/cgroup/cgroup.controllers")
+    )
     flags = facts.cpu_flags()
     return {
-        "board": _read("/proc/device-tree/model").rstrip("\0\n"),
-        "os_id": surveyparse.parse_os_ids(_read("/etc/os-release")),
+        "board": facts.read("/proc/device-tree/model").rstrip("\0\n"),
+        "os_id": surveyparse.parse_os_ids(facts.read("/etc/os-release")),
         "memory_cgroup": memory,
         "boot_file": next((path for path in _BOOT_FILES if os.path.exists(path)), ""),
         "kvm_device": _kvm(),
         "cpu_can_virtualise": "yes" if {"vmx", "svm"} & set(flags) else "",
-        "throttled": surveyparse.parse_throttled(_read(_FIRMWARE)),
-        "thermal_throttles": surveyparse.parse_thermal_throttles("".join(map(_read, sorted(glob.glob(_THERMAL))))),
-        "uptime_s": surveyparse.parse_uptime_s(_read("/proc/uptime")),
+        "throttled": surveyparse.parse_throttled(facts.read(_FIRMWARE)),
+        "thermal_throttles": surveyparse.parse_thermal_throttles("".join(map(facts.read, sorted(glob.glob(_THERMAL))))),
+        "uptime_s": surveyparse.parse_uptime_s(facts.read("/proc/uptime")),
         "page_bytes": str(os.sysconf("SC_PAGE_SIZE")),
         "service_manager": "yes" if engine.managed() else "",
     }
@@ -134,11 +138,3 @@ def _clock() -> dict[str, str]:
         return {"clock": "unsynchronised"}  # the errors are those of nothing
     *_, most_us, estimated_us = struct.unpack_from(_TIMEX, buffer)
     return {"clock": "synchronised", "clock_maxerror_us": str(most_us), "clock_esterror_us": str(estimated_us)}
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
