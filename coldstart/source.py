@@ -1,13 +1,13 @@
 """A container image as content: a manifest, a config and layers, each under its digest, wherever their bytes lie.
 
-What the readers (`archive.py`, `layout.py`) find in a file, and what the registry serves, is this.
+What the readers (`dockerarchive.py`, `layout.py`) find in a file, and what the registry serves, is this.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +45,25 @@ class Blob:
 
 
 @dataclass(frozen=True)
+class Joined:
+    """Bytes of several blobs, one behind the other, as one that lies nowhere; otherwise as Blob."""
+
+    digest: str
+    size_bytes: int
+    media_type: str
+    pieces: tuple[Blob, ...]
+
+    def read(self, start: int = 0, step: int = READ_BYTES) -> Iterator[bytes]:
+        for piece in self.pieces:
+            if start < piece.size_bytes:
+                yield from piece.read(start, step)
+            start = max(0, start - piece.size_bytes)
+
+
+Content = Blob | Joined
+
+
+@dataclass(frozen=True)
 class Source:
     """One image for one architecture (`x86_64`: our word, where we have one). diff_ids: of the layers unpacked, as the
     config has them; unpacked_bytes: what the files of each layer take, None where that cannot be told; tags: the names
@@ -58,9 +77,13 @@ class Source:
     tags: tuple[str, ...] = ()
     unpacked_bytes: tuple[int | None, ...] = ()
 
-    def blobs(self) -> dict[str, Blob]:
-        """All that a registry is asked for, by digest."""
-        return {blob.digest: blob for blob in (self.manifest, self.config, *self.layers)}
+    def blobs(self) -> tuple[Blob, ...]:
+        """All that a registry is asked for."""
+        return (self.manifest, self.config, *self.layers)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(blob.size_bytes for blob in self.blobs())
 
 
 def digest(data: bytes) -> str:
@@ -81,3 +104,12 @@ def manifest_of(config: Blob, layers: tuple[Blob, ...]) -> Blob:
         "layers": described,
     }
     return in_memory(json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode(), MANIFEST_TYPE)
+
+
+def join(pieces: Sequence[Blob], media_type: str) -> Joined:
+    """Reads all of them once, for the digest."""
+    whole = hashlib.sha256()
+    for piece in pieces:
+        for data in piece.read():
+            whole.update(data)
+    return Joined(f"sha256:{whole.hexdigest()}", sum(piece.size_bytes for piece in pieces), media_type, tuple(pieces))

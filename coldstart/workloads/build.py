@@ -20,7 +20,7 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 
-from coldstart import archive
+from coldstart import archive, source
 from coldstart.errors import ImageError
 from coldstart.workloads import programs
 from coldstart.workloads.programs import PROGRAMS, Program
@@ -83,7 +83,7 @@ def is_right(path: Path) -> bool:
 def _key() -> str:
     """What the files are made from."""
     sources = sorted(path for kind in ("[chS]", "ld") for path in WORKLOADS.glob(f"*/*.{kind}"))
-    inputs = [*sources, *(Path(each) for each in (__file__, programs.__file__, archive.__file__))]
+    inputs = [*sources, *(Path(each) for each in (__file__, programs.__file__, archive.__file__, source.__file__))]
     lines = [f"{path.name} {_sha256(path.read_bytes())}" for path in inputs]
     return _sha256("\n".join([COMPILER, *lines]).encode())
 
@@ -149,7 +149,7 @@ def _container(program: Program, arch: str, file: bytes) -> archive.ContainerIma
     return archive.ContainerImage(
         repository=f"coldstart.local/{program.name}",
         architecture=arch,
-        files=(archive.File(program.name, file, 0o755),),
+        layers=((archive.File(program.name, file, 0o755),),),
         command=(f"/{program.name}",),
         ports=(PORT,),
         user=NOBODY,

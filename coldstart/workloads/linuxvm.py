@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from coldstart import caches
 from coldstart.archive import File
 from coldstart.errors import ImageError
 from coldstart.workloads import build as artifacts
@@ -31,10 +31,7 @@ class LinuxVm:
 
 def default_folder() -> Path:
     """Where it is built on the controller."""
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG specification: a relative path here is invalid and to be ignored.
-    base = Path(cache) if os.path.isabs(cache) else Path.home() / ".cache"
-    return base / "coldstart" / "vm"
+    return caches.folder("vm")
 
 
 def find_or_build(arch: str) -> LinuxVm:

@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 
-from coldstart import archive
+from coldstart import archive, sources
 from coldstart.workloads import build
 
 pytestmark = pytest.mark.live
@@ -477,7 +477,7 @@ def engine(engine: str) -> Engine:
 @contextmanager
 def loaded(engine: Engine, path: Path) -> Iterator[Any]:
     """The image as the engine describes it; removed afterwards unless it was there before."""
-    (tag,) = archive.inspect(path).tags
+    (tag,) = sources.read(path, path.name.split(".")[1]).tags
     was_there = engine.call("GET", f"/images/{tag}/json")[0] == 200
     assert tag.encode() in engine.call("POST", "/images/load?quiet=1", path.read_bytes())[1]
     try:
