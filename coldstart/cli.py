@@ -19,7 +19,7 @@ from coldstart.errors import ColdstartError
 
 if TYPE_CHECKING:
     from coldstart.store import Store
-    from coldstart.sweeping import Job
+    from coldstart.sweeping import Job, Selection
 
 FORMATS = ("table", "json", "csv", "markdown")
 _FORMAT = click.option("--format", "format_", type=click.Choice(FORMATS), default="table", show_default=True)
@@ -37,13 +37,43 @@ _ACCEPT = click.option(
     help="Take and keep the host key of a node that has none in known_hosts. A changed key is refused all the same.",
 )
 _INVENTORY = click.argument("inventory", shell_complete=completion.shipped_files("inventories"))
+_PLAYBOOK = click.option(
+    "--playbook",
+    metavar="NAME|FILE",
+    default="quick",
+    show_default=True,
+    shell_complete=completion.shipped_files("playbooks"),
+    help=f"What to measure. Shipped: {', '.join(shipped.names('playbooks'))}.",
+)
 _LIMIT = click.option(
     "--limit",
     metavar="PATTERN",
     shell_complete=completion.limits,
     help="Only these nodes: names, groups, globs, !not, &and.",
 )
+_RECONNECT = click.option("--reconnect", metavar="SECONDS", type=click.IntRange(0), default=120, show_default=True,
+                          help="How long to try to have a lost node back.")  # fmt: skip
 _RUN = click.argument("run", metavar="[RUN]", default="latest", shell_complete=completion.runs)
+
+
+_OWN_IMAGE = (
+    click.option(
+        "--image",
+        metavar="FILE|TAG",
+        shell_complete=completion.files,
+        help="Your own image in place of the playbook's targets: an archive, an OCI layout, a tag.",
+    ),
+    click.option("--port", type=click.IntRange(1, 65535), help="Of --image: where it answers HTTP once it is ready."),
+    click.option("--path", default="/", show_default=True, help="Of --image: what is asked for; 200 is ready."),
+    click.option("--runtime", default="docker", show_default=True, help="Of --image: what starts it."),
+)
+_RATE = click.option("--push-rate", metavar="SIZE", help="Push at most so much a second, to all nodes together: 10MiB.")
+
+
+def _image_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(_OWN_IMAGE):
+        command = option(command)
+    return command
 
 
 def _selection(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -51,14 +81,7 @@ def _selection(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(
         [
             _INVENTORY,
-            click.option(
-                "--playbook",
-                metavar="NAME|FILE",
-                default="quick",
-                show_default=True,
-                shell_complete=completion.shipped_files("playbooks"),
-                help=f"What to measure. Shipped: {', '.join(shipped.names('playbooks'))}.",
-            ),
+            _PLAYBOOK,
             _LIMIT,
             click.option("--target", "targets", metavar="NAME", multiple=True, help="Only this target; repeatable."),
             click.option("--start", "starts", metavar="KIND", multiple=True, help="Only this start kind; repeatable."),
@@ -67,7 +90,7 @@ def _selection(command: Callable[..., Any]) -> Callable[..., Any]:
         ]
     ):
         command = option(command)
-    return command
+    return _image_options(command)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -89,8 +112,8 @@ def main() -> None:
 @click.option("--dry-run", is_flag=True, help="Show what would run and how long it would take; touch nothing.")
 @click.option("--max-failures", type=click.IntRange(0), default=0, show_default=True, help="More failed boots: exit 3.")
 @_ACCEPT
-@click.option("--reconnect", metavar="SECONDS", type=click.IntRange(0), default=120, show_default=True,
-              help="How long to try to have a lost node back.")  # fmt: skip
+@_RECONNECT
+@_RATE
 def sweep(store: Path | None, format_: str, resume: str | None, *, dry_run: bool, **options: Any) -> None:
     """Measure every target of a playbook on every node of INVENTORY.
 
@@ -101,14 +124,15 @@ def sweep(store: Path | None, format_: str, resume: str | None, *, dry_run: bool
 
     max_failures, reconnect_s = options.pop("max_failures"), options.pop("reconnect")
     reach = Reach(accept_new_host_keys=options.pop("accept_new_host_keys"))
-    wanted = sweeping.Selection(**options)
+    rate = _rate(options.pop("push_rate"))
+    wanted = _wanted(options)
     if dry_run:
         _print_plan(sweeping.load(wanted), "json" if format_ == "json" else "table")
         return
     sweeping.load(wanted)  # what is wrong with the documents is said before a store is made
     with sweeping.open_store(store) as opened:
         job = sweeping.load(wanted, seed=sweeping.seed_of(opened, resume))
-        outcome = sweeping.sweep(job, opened, reach, resume=resume, reconnect_s=reconnect_s)
+        outcome = sweeping.sweep(job, opened, reach, resume=resume, reconnect_s=reconnect_s, push_bytes_per_s=rate)
         if outcome.run:
             _print_run(opened, outcome.run, format_)
     outcome.judge(max_failures)
@@ -121,7 +145,33 @@ def plan(format_: str, **options: Any) -> None:
     """Show what a sweep would run, and about how long it would take. Nothing is touched."""
     from coldstart import sweeping
 
-    _print_plan(sweeping.load(sweeping.Selection(**options)), format_)
+    _print_plan(sweeping.load(_wanted(options)), format_)
+
+
+@main.command()
+@_INVENTORY
+@_PLAYBOOK
+@_LIMIT
+@click.option("--target", "targets", metavar="NAME", multiple=True, help="Only this target's; repeatable.")
+@_image_options
+@_LISTED
+@_ACCEPT
+@_RECONNECT
+@_RATE
+def push(format_: str, *, accept_new_host_keys: bool, reconnect: int, push_rate: str | None, **options: Any) -> None:
+    """Bring the images of a playbook to every node of INVENTORY that lacks them, and nothing else.
+
+    A sweep does the same by itself. What is there already is not sent again.
+    """
+    from coldstart import pushing, sweeping
+    from coldstart.reach import Reach
+    from coldstart.report import pushed
+
+    job = sweeping.load(_wanted(options))
+    reach = Reach(accept_new_host_keys=accept_new_host_keys)
+    result = pushing.push(job, reach, reconnect_s=reconnect, bytes_per_s=_rate(push_rate))
+    _print(pushed.as_json(result.pushed) if format_ == "json" else pushed.as_table(result.pushed, width=_width()))
+    result.judge()
 
 
 @main.command("inventory")
@@ -286,7 +336,7 @@ def _print_run(store: Store, reference: str, format_: str) -> None:
     from coldstart.report import document
 
     run = store.find(reference)
-    nodes = document.Nodes(store.starts(run.id), store.facts(run.id), store.lost(run.id))
+    nodes = document.Nodes(store.starts(run.id), store.pushes(run.id), store.facts(run.id), store.lost(run.id))
     built = document.build(run, store.cells(run.id), nodes, store=str(store.path))
     _print(report.render(built, format_, width=_width(), colour=sys.stdout.isatty()))
 
@@ -299,6 +349,27 @@ def _print_plan(job: Job, format_: str) -> None:
     _print(
         planned.as_json(what, estimate_ns) if format_ == "json" else planned.as_table(what, estimate_ns, width=_width())
     )
+
+
+def _wanted(options: dict[str, Any]) -> Selection:
+    """The options that say what to measure."""
+    from coldstart import ownimage, sweeping
+
+    image, port, path, runtime = (options.pop(name) for name in ("image", "port", "path", "runtime"))
+    if image is None and (port is not None or path != "/" or runtime != "docker"):
+        raise click.UsageError("--port, --path and --runtime are about --image")
+    own = ownimage.OwnImage(image, port, path, runtime) if image is not None else None
+    return sweeping.Selection(**options, image=own)
+
+
+def _rate(text: str | None) -> int:
+    """Bytes in a second; 0: no limit."""
+    from coldstart.units import parse_size_bytes
+
+    try:
+        return parse_size_bytes(text) if text else 0
+    except ValueError as error:
+        raise click.UsageError(f"--push-rate: {error}") from None
 
 
 def _width() -> int | None:

@@ -33,6 +33,11 @@ def shipped_files(kind: shipped.Kind) -> Completer:
     return complete
 
 
+def files(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Whatever lies there."""
+    return [CompletionItem(incomplete, type="file")]
+
+
 def runs(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Run ids of the store, with their playbook."""
     from coldstart.store import Store, default_path

@@ -13,28 +13,68 @@ from typing import TypeVar
 
 from coldstart import bundle
 from coldstart.agent.wire import Message
+from coldstart.catalogue import Catalogue
 from coldstart.clock import Offset
+from coldstart.delivery import Delivery
 from coldstart.errors import NodeError
 from coldstart.events import Event
 from coldstart.floors import settings_of
+from coldstart.lasting import Connect
 from coldstart.link import Conversation
-from coldstart.model import Node
-from coldstart.nodetask import Connect, NodeTask, Request
+from coldstart.model import Node, Playbook
+from coldstart.nodetask import Common, NodeTask, Request
+from coldstart.plan import targets_of
 from coldstart.rendezvous import Gathering
+from coldstart.throttle import Throttle
 
-__all__ = ["Connect", "Request", "Survey", "clean", "survey", "sweep"]
+__all__ = ["Connect", "Event", "Pushing", "Request", "Survey", "clean", "push", "survey", "sweep"]
 
 _Answer = TypeVar("_Answer")
 
 
-async def sweep(request: Request, connect: Connect) -> AsyncGenerator[Event, None]:
+def sweep(request: Request, connect: Connect) -> AsyncGenerator[Event, None]:
     """Run it on all nodes at once. Closing the iterator early ends every node in order."""
-    queue: asyncio.Queue[Event | None] = asyncio.Queue()
     code = bundle.build()
     gathering = Gathering(request.plan.orders, request.first_wave)
     nodes = [node for node in request.nodes if node.name in request.plan.orders]
-    tasks = [NodeTask(request, node, connect, gathering, queue.put_nowait).run(code) for node in nodes]
-    everything = asyncio.create_task(_all(tasks, lambda: queue.put_nowait(None)))
+    throttle = Throttle(request.push_bytes_per_s) if request.push_bytes_per_s else None
+
+    def tasks(emit: Callable[[Event], None]) -> list[Coroutine[None, None, None]]:
+        common = Common(connect, gathering, Catalogue(), emit, throttle)
+        return [NodeTask(request, node, common).run(code) for node in nodes]
+
+    return _events(tasks)
+
+
+@dataclass(frozen=True)
+class Pushing:
+    """How images are pushed without a sweep; bytes_per_s: to all nodes together, 0: no limit."""
+
+    run: str
+    reconnect_s: float
+    bytes_per_s: int = 0
+
+
+def push(nodes: Sequence[Node], playbook: Playbook, how: Pushing, connect: Connect) -> AsyncGenerator[Event, None]:
+    """Bring every node the images of all targets that it may be given, as `sweep` would."""
+    code = bundle.build()
+    throttle = Throttle(how.bytes_per_s) if how.bytes_per_s else None
+
+    def tasks(emit: Callable[[Event], None]) -> list[Coroutine[None, None, None]]:
+        common = Common(connect, Gathering((), 0), Catalogue(), emit, throttle)
+        return [
+            Delivery(node, targets_of(node, playbook), common).run(how.run, code, how.reconnect_s) for node in nodes
+        ]
+
+    return _events(tasks)
+
+
+async def _events(
+    start: Callable[[Callable[[Event], None]], list[Coroutine[None, None, None]]],
+) -> AsyncGenerator[Event, None]:
+    """What tasks tell, until all have ended."""
+    queue: asyncio.Queue[Event | None] = asyncio.Queue()
+    everything = asyncio.create_task(_all(start(queue.put_nowait), lambda: queue.put_nowait(None)))
     try:
         while (event := await queue.get()) is not None:
             yield event

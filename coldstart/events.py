@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from coldstart.model import Boot, WaveStart
+from coldstart.model import Boot, Push, WaveStart
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,33 @@ class TargetReady:
     transfer_bytes: int
     warnings: tuple[str, ...] = ()
     boots: int | None = None
+
+
+@dataclass(frozen=True)
+class Pushing:
+    """An image is on its way to a node: bytes that were sent for it, of those it has."""
+
+    node: str
+    image: str
+    sent_bytes: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """A node holds an image."""
+
+    push: Push
+
+
+@dataclass(frozen=True)
+class NotPushed:
+    """A node did not get the image of a target that it could have been given. invalid: there is no such image."""
+
+    node: str
+    target: str
+    reason: str
+    invalid: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,4 +121,6 @@ class NodeDone:
     leftovers: tuple[str, ...] = ()
 
 
-Event = NodeUp | TargetReady | Skipped | Waiting | Started | BootDone | ClockMoved | LinkLost | NodeDone
+_Pushes = Pushing | Pushed | NotPushed
+_Boots = TargetReady | Skipped | Waiting | Started | BootDone
+Event = NodeUp | _Pushes | _Boots | ClockMoved | LinkLost | NodeDone

@@ -1,14 +1,14 @@
 """What an image reference of a playbook means for one runtime and one architecture.
 
 A built-in name; a file (it starts with `.`, `/` or `~`, or there is such a file); else, where containers are wanted, a
-tag of the node's engine. Built-in names win: write `./hello` for a file of that name. What a machine boots may have
+tag: of this machine's engine, or only of the node's. A container may also be a folder with an OCI layout. Built-in
+names win: write `./hello` for a file of that name. What a machine boots may have
 several parts: `{kernel: FILE, initrd: FILE, drive: FILE, arch: ARCH}`; a file alone is a kernel.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.util
 import re
 import struct
@@ -18,10 +18,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from coldstart import archive, guests
+from coldstart import guests, layers, ownengine, sources
 from coldstart.agent.records import Image
+from coldstart.assembly import BY_ARCH
 from coldstart.errors import ImageError
-from coldstart.workloads import build, kernels, linuxvm
+from coldstart.source import Source
+from coldstart.workloads import build, kernels, linuxvm, versions
 
 EXECUTABLE = "executable"
 DOCKER_ARCHIVE = "docker-archive"
@@ -29,13 +31,20 @@ MACHINE = "machine"
 NONE = "none"
 
 _PART = {EXECUTABLE: "program", DOCKER_ARCHIVE: "archive", MACHINE: guests.KERNEL}  # what one file alone is
-_BUILT_IN = {"hello": (EXECUTABLE, DOCKER_ARCHIVE), "hello-unikernel": (MACHINE,), "hello-vm": (MACHINE,)}
+_BUILT_IN = {
+    "hello": (EXECUTABLE, DOCKER_ARCHIVE),
+    "hello-2": (EXECUTABLE,),
+    "hello-app": (DOCKER_ARCHIVE,),
+    "hello-app-2": (DOCKER_ARCHIVE,),
+    "hello-unikernel": (MACHINE,),
+    "hello-unikernel-2": (MACHINE,),
+    "hello-vm": (MACHINE,),
+}
 
 _ELF_MACHINES = {3: "i386", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv64"}
 _ELF_PROGRAMS = (2, 3)  # ET_EXEC, ET_DYN; not object files
 _ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _TAG = re.compile(r"\w[\w./:@-]*", re.ASCII)
-_BY_ARCH = "images differ by architecture: image: {x86_64: FILE, aarch64: FILE}"
 
 
 Reference = str | Mapping[str, str]  # Mapping: by part of a machine's image, and `arch`
@@ -44,12 +53,19 @@ Reference = str | Mapping[str, str]  # Mapping: by part of a machine's image, an
 @dataclass(frozen=True)
 class ResolvedImage:
     """image: what the node is told; paths: the files to send to it, by part; nonce: it echoes the boot's nonce;
-    options: what the image wants of its runtime, where the playbook does not say otherwise."""
+    options: what the image wants of its runtime, where the playbook does not say otherwise; source: a container's
+    content, None if only the node's engine knows the tag."""
 
     image: Image
     paths: Mapping[str, Path] = field(default_factory=dict)
     nonce: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+    source: Source | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all that a node without any of it is sent."""
+        return sum(self.image.sizes.values()) + (self.source.size_bytes if self.source else 0)
 
 
 def builtin_names() -> tuple[str, ...]:
@@ -64,7 +80,7 @@ def check(reference: Reference, packaging: str, base: Path) -> None:
         _check_packaging(reference, packaging)
         return
     for part, name in _parts(reference, packaging).items():
-        if _file(name, base) is None:
+        if _found(name, packaging, base) is None:
             _check_tag(name, packaging, base, part)
 
 
@@ -72,16 +88,25 @@ def resolve(reference: Reference, *, packaging: str, arch: str, base: Path) -> R
     """The image for architecture `arch`; relative paths start from `base`. ImageError says what is wrong."""
     if isinstance(reference, str) and (packaging == NONE or reference in _BUILT_IN):
         return ResolvedImage(Image(reference)) if packaging == NONE else _builtin(reference, packaging, arch)
-    parts = _parts(reference, packaging)
     check(reference, packaging, base)
+    if packaging == DOCKER_ARCHIVE and isinstance(reference, str):
+        return _container(reference, arch, base)
+    parts = _parts(reference, packaging)
     paths = {part: path for part, name in parts.items() if (path := _file(name, base))}
-    name = " ".join(parts.values())
-    if not paths:
-        return ResolvedImage(Image(name, reference=name))
     try:
-        return _from_files(name, paths, packaging, arch)
+        return _from_files(" ".join(parts.values()), paths, packaging, arch)
     except OSError as error:
-        raise ImageError(f"{error.filename or name}: {error.strerror}", hint="name a file that can be read") from None
+        raise ImageError(f"{error.filename or parts}: {error.strerror}", hint="name a file that can be read") from None
+
+
+def container(reference: str, arch: str, base: Path) -> Source | None:
+    """The content of a container image; None for a tag that this machine's engine does not have for `arch`."""
+    check(reference, DOCKER_ARCHIVE, base)
+    if reference in _BUILT_IN:
+        _check_arch(reference, arch)
+        return sources.read(_built(reference, arch, ".docker.tar"), arch)
+    path = _found(reference, DOCKER_ARCHIVE, base)
+    return sources.read(path, arch) if path else ownengine.export(reference, arch)
 
 
 @dataclass(frozen=True)
@@ -97,17 +122,18 @@ class Built:
 
 
 def built() -> tuple[list[Built], list[str]]:
-    """Every built-in image that is there, and the reasons for those that are not. Nothing is built for it."""
+    """Every built-in image that is there, and the reasons for those that are not: but of versions, which are made when
+    first used, only what is there. Nothing is built for it."""
     found, missing = [], []
     for name, kinds in _BUILT_IN.items():
         for arch, packaging in product(build.ARCHITECTURES, kinds):
             try:
-                paths = _paths(name, packaging, arch)
+                paths = _made(name, arch) if name in versions.NAMES else _paths(name, packaging, arch)
             except ImageError as error:
                 missing.append(f"{name} for {arch} is not built: {error}")
                 continue
             found += [
-                Built(name, arch, part, path, path.stat().st_size, f"sha256:{_digest(path)}")
+                Built(name, arch, part, path, path.stat().st_size, f"sha256:{layers.digest_file(path)}")
                 for part, path in paths.items()
             ]
     return found, missing
@@ -122,6 +148,11 @@ def build_all(kernel: Path | None = None) -> None:
     for arch in build.ARCHITECTURES:
         with contextlib.suppress(ImageError):  # `built` has the reason
             linuxvm.find_or_build(arch)
+
+
+def _made(name: str, arch: str) -> dict[str, Path]:
+    path = versions.find(name, arch, build.BUILT / versions.program_of(name, arch))
+    return {_PART[_BUILT_IN[name][0]]: path} if path else {}
 
 
 def _paths(name: str, packaging: str, arch: str) -> dict[str, Path]:
@@ -150,28 +181,51 @@ def _check_packaging(name: str, packaging: str) -> None:
 
 def _builtin(name: str, packaging: str, arch: str) -> ResolvedImage:
     _check_packaging(name, packaging)
-    if arch not in build.ARCHITECTURES:
-        raise ImageError(f"{name} is built for {' and '.join(build.ARCHITECTURES)}, not for {arch}", hint=_BY_ARCH)
+    _check_arch(name, arch)
     env = {"COLDSTART_NONCE": "{nonce}"}
     if packaging == EXECUTABLE:
         env["COLDSTART_PORT"] = "{port}"  # a container has its own address, a process shares its node's
-        return _resolved(name, {"program": _built(f"{name}.{arch}")}, env=env)
+        return _resolved(name, {"program": _built(name, arch)}, env=env)
     if packaging == DOCKER_ARCHIVE:
-        path = _built(f"{name}.{arch}.docker.tar")
-        return _resolved(name, {"archive": path}, env=env, reference=archive.inspect(path).tags[0])
+        return contained(name, sources.read(_built(name, arch, ".docker.tar"), arch), env=env)
     paths, options = _guest(name, arch)
     return _resolved(name, paths, env=guests.ENVIRONMENT, options={"arch": arch, **options})
 
 
+def _check_arch(name: str, arch: str) -> None:
+    if arch not in build.ARCHITECTURES:
+        raise ImageError(f"{name} is built for {' and '.join(build.ARCHITECTURES)}, not for {arch}", hint=BY_ARCH)
+
+
+def _container(reference: str, arch: str, base: Path) -> ResolvedImage:
+    source = container(reference, arch, base)
+    return contained(reference, source) if source else ResolvedImage(Image(reference, reference=reference))
+
+
+def contained(name: str, source: Source, env: Mapping[str, str] | None = None) -> ResolvedImage:
+    """A container, under a name of ours that says what it is: engines have it under that, and maybe others."""
+    stem = re.sub(r"\.(?:tar|tar\.gz|tgz)$", "", name.rstrip("/").rpartition("/")[2].lower())
+    readable = re.sub("[^a-z0-9]+", "-", stem).strip("-")[:40] or "image"
+    reference = f"coldstart.local/{readable}:{source.config.digest.removeprefix('sha256:')[:12]}"
+    told = Image(name, reference=reference, id=source.config.digest, digest=source.manifest.digest, env=dict(env or {}))
+    return ResolvedImage(told, nonce=env is not None, source=source)
+
+
 def _guest(name: str, arch: str) -> tuple[dict[str, Path], Mapping[str, Any]]:
-    if name == "hello-unikernel":
-        return {guests.KERNEL: _built(f"{name}.{arch}")}, guests.UNIKERNEL[arch]
+    if name != "hello-vm":
+        return {guests.KERNEL: _built(name, arch)}, guests.UNIKERNEL[arch]
     vm = linuxvm.find_or_build(arch)
     return {guests.KERNEL: vm.kernel, guests.INITRD: vm.initrd}, guests.LINUX[arch]
 
 
-def _built(name: str) -> Path:
-    """Wheels bring it; a source tree may not have it yet, or one from other sources."""
+def _built(name: str, arch: str, suffix: str = "") -> Path:
+    """Wheels bring it; a source tree may not have it yet, or one from other sources. Versions are made from it."""
+    if name in versions.NAMES:
+        return versions.find_or_make(name, arch, _compiled(versions.program_of(name, arch)))
+    return _compiled(f"{name}.{arch}{suffix}")
+
+
+def _compiled(name: str) -> Path:
     path = build.BUILT / name
     if build.is_right(path):
         return path
@@ -185,6 +239,12 @@ def _built(name: str) -> Path:
 def _file(reference: str, base: Path) -> Path | None:
     path = _path(reference, base)
     return path if path.is_file() else None
+
+
+def _found(reference: str, packaging: str, base: Path) -> Path | None:
+    """The file, or a container's folder."""
+    path = _path(reference, base)
+    return path if path.is_file() or (packaging == DOCKER_ARCHIVE and sources.is_layout(path)) else None
 
 
 def _path(reference: str, base: Path) -> Path:
@@ -218,11 +278,6 @@ def _check_tag(reference: str, packaging: str, base: Path, part: str) -> None:
 def _from_files(name: str, paths: Mapping[str, Path], packaging: str, arch: str) -> ResolvedImage:
     if packaging == EXECUTABLE:
         _check_executable(paths["program"], arch)
-    elif packaging == DOCKER_ARCHIVE:
-        info = archive.inspect(paths["archive"])
-        if info.architecture != arch:
-            raise ImageError(f"{name}: an image for {info.architecture}, but the node is {arch}", hint=_BY_ARCH)
-        return _resolved(name, paths, reference=(*info.tags, info.config_digest)[0])
     else:
         _check_guest(paths, arch)
         return _resolved(name, paths, options={"arch": arch})
@@ -250,22 +305,18 @@ def _check_executable(path: Path, arch: str) -> None:
     if kind not in _ELF_PROGRAMS:
         raise ImageError(f"{path}: an ELF file, but not a program", hint="link it first")
     if found != arch:
-        raise ImageError(f"{path}: a program for {found}, but the node is {arch}", hint=_BY_ARCH)
+        raise ImageError(f"{path}: a program for {found}, but the node is {arch}", hint=BY_ARCH)
 
 
 def _resolved(
     name: str,
     paths: Mapping[str, Path],
     *,
-    reference: str = "",
     env: Mapping[str, str] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> ResolvedImage:
     """Whoever sets an environment is built in: only of these is it known that they echo the nonce."""
-    image = Image(name, {part: _digest(path) for part, path in paths.items()}, reference, dict(env or {}))
+    digests = {part: layers.digest_file(path) for part, path in paths.items()}
+    sizes = {part: path.stat().st_size for part, path in paths.items()}
+    image = Image(name, digests, sizes, env=dict(env or {}))
     return ResolvedImage(image, paths, nonce=env is not None, options=options or {})
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
-from coldstart.agent.wire import CHUNK_BYTES, Decoder, Encoder, Message, WireError
+from coldstart.agent.wire import Decoder, Encoder, Message, WireError
 from coldstart.clock import NodeClock, Offset, Sample
-from coldstart.errors import ImageError, NodeError, ProtocolError
+from coldstart.errors import NodeError, ProtocolError
 
 PING_S = 5.0
 SILENCE_S = 15.0
@@ -41,6 +39,10 @@ class Unreachable(NodeError):
         super().__init__(message, hint=hint, kind=kind)
 
 
+class NotLent(NodeError):
+    """The node may have no port that leads here; what it needs is sent over the link then."""
+
+
 class NodeBusy(NodeError):
     """Another run holds the node. run: which."""
 
@@ -50,6 +52,7 @@ class NodeBusy(NodeError):
 
 
 _T = TypeVar("_T")
+Serve = Callable[[Any, Any], Awaitable[None]]  # a connection's reader and writer
 
 
 class Link(Protocol):
@@ -59,6 +62,10 @@ class Link(Protocol):
         """Some bytes; none at the end."""
 
     async def write(self, data: bytes) -> None: ...
+
+    async def lend(self, serve: Serve) -> int:
+        """A port on the node's loopback: whoever connects there is answered by `serve`, until the link is closed.
+        NotLent if there can be none."""
 
     async def close(self) -> str:
         """End the stream; what the other side wrote to stderr, for messages."""
@@ -81,6 +88,7 @@ class Conversation:
         self._pong = asyncio.Event()
         self.clock = NodeClock()
         self.leftovers: tuple[str, ...] = ()
+        self.sent_bytes = 0  # in messages
 
     async def __aenter__(self) -> Conversation:
         return self
@@ -105,9 +113,11 @@ class Conversation:
             await self._link.close()
 
     async def tell(self, kind: str, **fields: Any) -> None:
+        data = self._encoder.encode(kind, **fields)
+        self.sent_bytes += len(data)
         try:
             async with asyncio.timeout(SILENCE_S):  # on a link that is cut, writing may never end
-                await self._link.write(self._encoder.encode(kind, **fields))
+                await self._link.write(data)
         except TimeoutError:
             raise await self._broken(f"nothing could be sent for {SILENCE_S:g} s") from None
         except OSError as error:
@@ -133,35 +143,31 @@ class Conversation:
             if message["type"] == last:
                 return
 
-    async def push(self, path: Path, sha256: str, sent: Callable[[int], None]) -> None:
-        """Have the node hold this file: nothing is sent if it does, the rest if it holds a part."""
-        with path.open("rb") as file:
-            size_bytes = file.seek(0, os.SEEK_END)
-            answer = await self.ask("offer", "have", "need", sha256=sha256, size_bytes=size_bytes)
-            if answer["type"] == "have":
-                return
-            left = size_bytes - file.seek(answer["offset"])
-            unanswered = 0
-            while left or not unanswered:  # all of it may be there, unverified: then an empty chunk has it verified
-                data = file.read(min(CHUNK_BYTES, left))
-                if left and not data:
-                    raise ImageError(f"{path}: it changed while it was sent", hint="try again when nobody writes it")
-                await self.tell("chunk", sha256=sha256, data=base64.b64encode(data).decode("ascii"))
-                sent(len(data))
-                left -= len(data)
-                unanswered += 1
-                if unanswered == UNANSWERED and left:
-                    await self._kept(path, "got")
-                    unanswered -= 1
-            for _ in range(unanswered - 1):
-                await self._kept(path, "got")
-        await self._kept(path, "have")
+    async def lend(self, serve: Serve) -> int:
+        """See `Link.lend`. LinkLost if there is no link any more."""
+        try:
+            return await self.attend(self._link.lend(serve))
+        except OSError as error:
+            raise await self._broken(str(error)) from None
 
-    async def _kept(self, path: Path, answer: str) -> None:
-        """The node's word for a chunk."""
-        message = await self.expect(answer, "refused")
-        if message["type"] == "refused":
-            raise NodeError(f"{self._node}: {path.name}: {message['reason']}", hint="run it again to push it anew")
+    async def send(self, sha256: str, blocks: Iterator[bytes], pace: Callable[[int], Awaitable[None]]) -> Message:
+        """What the node lacks of a blob, in messages; its last word: `have`, `refused`, or `got` if it lacks more.
+        pace: waits until so many bytes may be sent."""
+        unanswered = 0
+        answer: Message = {"type": "got"}
+        data: bytes | None = await asyncio.to_thread(next, blocks, b"")
+        while data is not None and answer["type"] == "got":
+            await self.attend(pace(len(data)))
+            await self.tell("chunk", sha256=sha256, data=base64.b64encode(data).decode("ascii"))
+            unanswered += 1
+            data = await asyncio.to_thread(next, blocks, None)
+            if unanswered == UNANSWERED:
+                answer = await self.expect("got", "have", "refused")
+                unanswered -= 1
+        for _ in range(unanswered):
+            later = await self.expect("got", "have", "refused")
+            answer = answer if answer["type"] == "refused" else later
+        return answer
 
     async def compare_clocks(self) -> Offset:
         """Ping in quick succession; what is known of the node's clock then."""

@@ -8,6 +8,7 @@ import sys
 
 from coldstart import bundle
 from coldstart.errors import NodeError
+from coldstart.link import Serve
 from coldstart.model import Node
 
 KILL_S = 30.0
@@ -21,6 +22,7 @@ class LocalLink:
         self._process = process
         self._stderr = bytearray()
         self._drain = asyncio.create_task(self._keep_tail())
+        self._servers: list[asyncio.Server] = []
 
     async def read(self) -> bytes:
         assert self._process.stdout is not None
@@ -31,9 +33,17 @@ class LocalLink:
         self._process.stdin.write(data)
         await self._process.stdin.drain()
 
+    async def lend(self, serve: Serve) -> int:
+        """Its loopback is ours."""
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        self._servers.append(server)
+        return int(server.sockets[0].getsockname()[1])
+
     async def close(self) -> str:
         """Close its stdin, which ends it; kill it only if it does not."""
         assert self._process.stdin is not None
+        for server in self._servers:
+            server.close()
         self._process.stdin.close()
         try:
             async with asyncio.timeout(KILL_S):

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from coldstart.agent.wire import Decoder, Encoder, Message
+from coldstart.link import NotLent, Serve
 
 Script = Callable[["Far"], Awaitable[None]]
 
@@ -33,6 +34,9 @@ class MemoryLink:
         if self._closed:
             raise BrokenPipeError
         self._outbound.put_nowait(data)
+
+    async def lend(self, _: Serve) -> int:
+        raise NotLent("a link in memory has no ports")
 
     async def close(self) -> str:
         """The far end sees the end of the stream."""

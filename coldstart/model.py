@@ -24,6 +24,7 @@ __all__ = [
     "Order",
     "Plan",
     "Playbook",
+    "Push",
     "Ready",
     "Run",
     "Target",
@@ -66,6 +67,7 @@ class Target:
     images: by the node's architecture (empty: any), each a built-in name, a path, an engine's tag, or the parts of a
     machine's image. base: the folder relative image paths start from. options: fields of the runtime's `Options`,
     validated. boots, boots_emulated: in place of the load's, the latter where the CPU is emulated; None: the load's.
+    update_from: as images; the version that a node has before an `image-absent` start, empty: none.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Target:
     where: str = ""
     boots: int | None = None
     boots_emulated: int | None = None
+    update_from: Mapping[str, str | Mapping[str, str]] = field(default_factory=dict)
 
     def boots_with(self, labels: Mapping[str, str]) -> int | None:
         """How many boots it is to have, once it is known how it runs; None: as planned."""
@@ -163,6 +166,20 @@ class WaveStart:
     offset_ns: int
     bound_ns: int
     rtt_ns: int
+
+
+@dataclass(frozen=True)
+class Push:
+    """An image came to a node, or was there. how: `present`; its engine `pulled` it, or `loaded` an archive; its agent
+    `fetched` the files, or they were `sent` over the link. transfer_bytes: all that was sent for it, before encryption;
+    duration_ns: until the node had it, verified."""
+
+    node: str
+    target: str
+    image: str
+    how: str
+    transfer_bytes: int
+    duration_ns: int
 
 
 @dataclass(frozen=True)

@@ -1,50 +1,31 @@
-"""One node's part of a sweep, over one link or, if that breaks, several: connect, push, prepare, arm, run, collect.
+"""One node's part of a sweep: push, prepare, arm, run, collect; again over the next link if one broke.
 
-A broken link is opened again for as long as `reconnect_s` allows, and only the boots that have not arrived are run: a
-boot arrives once. Before every wave the node waits for the others (`rendezvous.py`); while it has no link, they do not
-wait for it.
+Only the boots that have not arrived are run: a boot arrives once. Before every wave the node waits for the others
+(`rendezvous.py`); while it has no link, they do not wait for it.
 """
 
 from __future__ import annotations
 
-import asyncio
-import traceback
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import tenacity
-
-from coldstart import bundle, images
-from coldstart.agent import runtimes
-from coldstart.agent.records import Boot, Order, from_json, to_json
+from coldstart import bundle
+from coldstart.agent.records import IMAGE_ABSENT, Boot, Order, from_json, to_json
 from coldstart.agent.wire import Message
+from coldstart.catalogue import Catalogue
 from coldstart.clock import Offset
-from coldstart.errors import ColdstartError, ImageError, NodeError, ProtocolError
-from coldstart.events import (
-    BootDone,
-    ClockMoved,
-    Event,
-    LinkLost,
-    NodeDone,
-    NodeUp,
-    Skipped,
-    Started,
-    TargetReady,
-    Waiting,
-)
-from coldstart.floors import settings_of
-from coldstart.link import Conversation, Link, NodeBusy, Unreachable
-from coldstart.link import LinkLost as LostError
+from coldstart.errors import ImageError, ProtocolError
+from coldstart.events import BootDone, Event, Skipped, Started, TargetReady, Waiting
+from coldstart.lasting import Connect, Lasting, Work
+from coldstart.link import Conversation
 from coldstart.model import Boots, Node, Plan, Playbook, Target, WaveStart
 from coldstart.plan import boots_of_order
+from coldstart.push import Begun, Pusher, PushFailed
 from coldstart.rendezvous import Gathering, Release
+from coldstart.throttle import Throttle
 
 BATCH = 1000  # orders per message: far below the wire's limit
-FRUITLESS_LINKS = 3  # links in a row that brought no boot: the next will not either
-RETRY_S = 0.5
-
-Connect = Callable[[Node, bundle.Bundle], Awaitable[Link]]
+A_BOOTS_WORTH_BYTES = 1 << 16  # pushed: a link that brought so much was not in vain
 
 
 @dataclass(frozen=True)
@@ -59,102 +40,53 @@ class Request:
     reconnect_s: float = 120.0
     done: frozenset[tuple[int, int]] = field(default_factory=frozenset)
     first_wave: int = 0
+    push_bytes_per_s: int = 0  # to all nodes together; 0: no limit
+
+
+@dataclass(frozen=True)
+class Common:
+    """What the nodes of a sweep share. emit: takes what there is to tell."""
+
+    connect: Connect
+    gathering: Gathering
+    catalogue: Catalogue
+    emit: Callable[[Event], None]
+    throttle: Throttle | None = None
 
 
 class NodeTask:
     """One node's part of the sweep."""
 
-    def __init__(
-        self, request: Request, node: Node, connect: Connect, gathering: Gathering, emit: Callable[[Event], None]
-    ) -> None:
+    def __init__(self, request: Request, node: Node, common: Common) -> None:
         self._request = request
         self._node = node
-        self._connect = connect
-        self._gathering = gathering
-        self._emit = emit
+        self._common = common
+        self._gathering = common.gathering
+        self._emit = common.emit
         self._done = set(request.done)
         self._limits: dict[str, int] = {}  # boots per trial, by target, where fewer than planned
-        self._links = 0
+        self._pusher: Pusher | None = None
+        self._pushed_bytes = 0
+        self._begun_pushes: Begun = {}
         self._begun = False  # it has shared an instant with the others
         self._seen: set[Boots] = set()  # waves that are behind it
-        self._leftovers: tuple[str, ...] = ()
 
     async def run(self, code: bundle.Bundle) -> None:
-        error = ""
-        try:
-            await self._run_until_done(code)
-        except ColdstartError as failure:
-            error = str(failure)
-        except Exception as bug:  # noqa: BLE001 - whatever it was, it is this node's: the others go on
-            at = traceback.extract_tb(bug.__traceback__)[-1]
-            error = (
-                f"{self._node.name}: a bug, please report it: {type(bug).__name__}: {bug} ({at.filename}:{at.lineno})"
-            )
-        finally:
-            self._gathering.leave(self._node.name)
-        self._emit(NodeDone(self._node.name, error, self._leftovers))
+        name, request = self._node.name, self._request
+        lasting = Lasting(request.run, self._node, self._common.connect, self._emit, request.reconnect_s)
+        await lasting.run(code, Work(self._work, self._progress, lambda: self._gathering.leave(name)))
 
-    async def _run_until_done(self, code: bundle.Bundle) -> None:
-        fruitless = 0
-        while True:
-            before = len(self._done)
-            try:
-                await self._one_link(code)
-                return
-            except LostError as lost:
-                self._gathering.leave(self._node.name)
-                fruitless = 0 if len(self._done) > before else fruitless + 1
-                if fruitless >= FRUITLESS_LINKS or self._request.reconnect_s <= 0:
-                    raise
-                self._emit(LinkLost(self._node.name, lost.message))
-
-    async def _one_link(self, code: bundle.Bundle) -> None:
-        """From connecting to goodbye."""
-        talk, arch = await self._opened(code)
-        try:
-            async with talk:
-                await self._work(talk, arch)
-        finally:
-            self._leftovers = talk.leftovers
-            if talk.clock.slept_ns or talk.clock.stepped_ns:
-                self._emit(ClockMoved(self._node.name, talk.clock.slept_ns, talk.clock.stepped_ns))
-
-    async def _opened(self, code: bundle.Bundle) -> tuple[Conversation, str]:
-        """A conversation whose agent is alone on its node, and the node's architecture. Tried again if there was a
-        link before: that one's agent may still be cleaning up, or the node is on its way back."""
-        again = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(self._may_pass),
-            wait=tenacity.wait_exponential(multiplier=RETRY_S, max=5),
-            stop=tenacity.stop_after_delay(self._request.reconnect_s),
-            reraise=True,
-        )
-        return await again(self._open_once, code)
-
-    def _may_pass(self, error: BaseException) -> bool:
-        mine = isinstance(error, NodeBusy) and error.run == self._request.run
-        return self._links > 0 and (mine or isinstance(error, LostError | Unreachable))
-
-    async def _open_once(self, code: bundle.Bundle) -> tuple[Conversation, str]:
-        talk = Conversation(self._node.name, await self._connect(self._node, code))
-        try:
-            hello = await talk.ask("hello", "hello", run=self._request.run, settings=settings_of(self._node))
-            if hello["short"]:
-                hint = "free some, or lower coldstart_memory_floor or coldstart_disk_floor"
-                raise NodeError(f"{self._node.name}: {hello['short']}", hint=hint, kind="floor")
-        except BaseException:
-            await talk.end()
-            raise
-        self._links += 1
-        swept = hello["swept"]
-        self._emit(
-            NodeUp(self._node.name, hello["facts"], tuple(swept["removed"]), tuple(swept["failed"]), hello["free"])
-        )
-        return talk, str(hello["facts"]["arch"])
+    def _progress(self) -> int:
+        return len(self._done) + self._pushed_bytes // A_BOOTS_WORTH_BYTES
 
     async def _work(self, talk: Conversation, arch: str) -> None:
         skipped: set[tuple[str, str]] = set()
-        for target in self._targets():
-            skipped |= await self._prepare(talk, target, arch)
+        self._pusher = Pusher(self._node.name, talk, self._emit, self._common.throttle, self._begun_pushes)
+        try:
+            for target in self._targets():
+                skipped |= await self._prepare(talk, target, arch)
+        finally:
+            self._pushed_bytes += self._pusher.sent_bytes
         for wave in self._waves(self._orders(skipped)):
             await self._wave(talk, wave)
 
@@ -204,7 +136,8 @@ class NodeTask:
     async def _collect(self, talk: Conversation, started: tuple[Release, Offset] | None = None) -> None:
         async for message in talk.until("done"):
             if message["type"] == "boot":
-                boot = _boot(self._node.name, message)
+                assert self._pusher is not None
+                boot = self._pusher.with_transfer(_boot(self._node.name, message))
                 if started and _kept_the_instant(boot, *started):
                     self._emit(_started(self._node.name, boot, *started))
                 started = None
@@ -233,7 +166,7 @@ class NodeTask:
         starts = self._request.playbook.starts
         try:
             answer, transfer_bytes = await self._prepared(talk, target, arch)
-        except (ImageError, OSError) as error:
+        except (ImageError, PushFailed, OSError) as error:
             return self._skip(target, str(error), starts)
         if answer["type"] == "unavailable":
             hint = f" ({answer['hint']})" if answer["hint"] else ""
@@ -253,15 +186,15 @@ class NodeTask:
                 limit,
             )
         )
-        cold = answer["cold_unavailable"]
-        return self._skip(target, cold, ("page-cold",)) if cold and "page-cold" in starts else set()
+        cannot = {start: reason for start, reason in answer["cannot"].items() if reason and start in starts}
+        return {pair for start, reason in cannot.items() for pair in self._skip(target, reason, (start,))}
 
     async def _prepared(self, talk: Conversation, target: Target, arch: str) -> tuple[Message, int]:
-        # In a thread: hashing an image of some GB must not silence the heartbeats.
-        image = await asyncio.to_thread(_resolve, target, arch)
-        sent: list[int] = []
-        for part, path in image.paths.items():
-            await talk.push(path, image.image.files[part], sent.append)
+        assert self._pusher is not None
+        image = await self._common.catalogue.image(target, arch)
+        previous = await self._common.catalogue.previous(target, arch)
+        pushed = [await self._pusher.push(target, each) for each in (previous, image) if each]
+        fetches = IMAGE_ABSENT in self._request.playbook.starts
         answer = await talk.ask(
             "prepare",
             "prepared",
@@ -271,8 +204,10 @@ class NodeTask:
             options={**image.options, **target.options},
             image=to_json(image.image),
             ready=to_json(target.ready),
+            previous=to_json(previous.image) if previous else None,
+            port=await self._pusher.lend(image, previous) if fetches else 0,
         )
-        return answer, sum(sent)
+        return answer, pushed[-1].transfer_bytes
 
     def _skip(self, target: Target, reason: str, starts: tuple[str, ...]) -> set[tuple[str, str]]:
         for start in starts:
@@ -295,14 +230,3 @@ def _boot(node: str, message: Message) -> Boot:
         return from_json(Boot, message["boot"])
     except (KeyError, ValueError) as error:
         raise ProtocolError(f"{node}: a boot that cannot be read: {error}") from None
-
-
-def _resolve(target: Target, node_arch: str) -> images.ResolvedImage:
-    """A machine may be of another architecture than its node: its image says so, or the target."""
-    packaging = runtimes.load(target.runtime).Runtime.packaging
-    reference = target.image_for(node_arch)
-    if reference is None:
-        raise ImageError(f"{target.where}: target {target.name} has no image for {node_arch}", hint="add one")
-    said = "" if isinstance(reference, str) else reference.get("arch", "")
-    arch = target.options.get("arch") or said or node_arch
-    return images.resolve(reference, packaging=packaging, arch=arch, base=Path(target.base))

@@ -31,7 +31,7 @@ def expand(nodes: Iterable[Node], playbook: Playbook, seed: int, runtimes_of: Ru
     wanted = [
         (node, target, start)
         for node in nodes
-        for target in _targets(playbook, runtimes_of(node))
+        for target in targets_of(node, playbook, runtimes_of)
         for start in playbook.starts
     ]
     if not wanted:
@@ -57,6 +57,12 @@ def expand(nodes: Iterable[Node], playbook: Playbook, seed: int, runtimes_of: Ru
     arrange = _blocked if playbook.order == "blocked" else _in_step if in_waves else _interleaved
     orders = {node: tuple(arrange(own, seed)) for node, own in by_node.items()}
     return Plan(seed, trials, orders, _waves(orders) if in_waves else ())
+
+
+def targets_of(node: Node, playbook: Playbook, runtimes_of: RuntimesOf = allowed_runtimes) -> tuple[Target, ...]:
+    """Those that the node may be given."""
+    allowed = runtimes_of(node)
+    return tuple(target for target in playbook.targets if allowed is None or target.runtime in allowed)
 
 
 def _waves(orders: Mapping[str, Sequence[Order]]) -> tuple[Boots, ...]:
@@ -93,10 +99,6 @@ def estimate_ns(plan: Plan, playbook: Playbook, typical_ns: Mapping[str, int]) -
         node: sum(o.gap_ns + o.hold_ns + typical_ns[o.target] for o in orders if o.index < limits[o.target])
         for node, orders in plan.orders.items()
     }
-
-
-def _targets(playbook: Playbook, allowed: Collection[str] | None) -> list[Target]:
-    return [target for target in playbook.targets if allowed is None or target.runtime in allowed]
 
 
 def boots_of(target: Target, playbook: Playbook) -> int:

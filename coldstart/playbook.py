@@ -40,7 +40,7 @@ MAX_BOOTS = 100_000
 MAX_TIMEOUT_NS = 24 * 3600 * 1_000_000_000
 PARTS = ("kernel", "initrd", "drive", "arch")  # of what a machine boots
 # The reference workload echoes the boot's nonce; of others we cannot know.
-WITH_NONCE = ("hello", "hello-unikernel", "hello-vm")
+WITH_NONCE = ("hello", "hello-2", "hello-app", "hello-app-2", "hello-unikernel", "hello-unikernel-2", "hello-vm")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 
 
@@ -51,7 +51,11 @@ def find(name: str) -> Path:
 
 def load(path: str | Path) -> Playbook:
     """Read a playbook. DocumentError with file:line, whatever is wrong with it."""
-    document = yamlfile.load(path)
+    return parse(yamlfile.load(path))
+
+
+def parse(document: Document) -> Playbook:
+    """As `load`, of what has been read."""
     written = _validated(document, _Playbook, document.data)
     targets = tuple(_target(document, name, target, written) for name, target in written.targets.items())
     for target in targets:
@@ -277,6 +281,7 @@ class _Target(BaseModel):
     ready: _Ready | None = None
     boots: _Boots | None = None
     boots_emulated: _Boots | None = None
+    update_from: _Images = {}
 
 
 class _Playbook(_Section):
@@ -340,6 +345,7 @@ def _target(document: Document, name: str, written: _Target, playbook: _Playbook
         where=document.where(at),
         boots=written.boots,
         boots_emulated=written.boots_emulated,
+        update_from=written.update_from,
     )
 
 

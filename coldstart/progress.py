@@ -3,16 +3,37 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from coldstart.agent.records import OK
-from coldstart.events import BootDone, ClockMoved, Event, LinkLost, NodeDone, NodeUp, Skipped, TargetReady, Waiting
+from coldstart.events import (
+    BootDone,
+    ClockMoved,
+    Event,
+    LinkLost,
+    NodeDone,
+    NodeUp,
+    NotPushed,
+    Pushing,
+    Skipped,
+    TargetReady,
+    Waiting,
+)
 from coldstart.model import Boot, Order, Plan
-from coldstart.units import format_duration
+from coldstart.units import format_bytes, format_duration
 
 MOST_LINES = 12  # of nodes that are done already
 
@@ -54,6 +75,9 @@ class Display:
                 self._done(node, boot)
             case NodeUp():
                 self._arrived(event)
+            case Pushing(node=node) if node in self._tasks:
+                done = f"{format_bytes(event.sent_bytes)} of {format_bytes(event.size_bytes)}"
+                self._progress.update(self._tasks[node], now=f"pushing {event.image}: {done}")
             case TargetReady():
                 self._ready(event)
             case Skipped():
@@ -118,3 +142,47 @@ class Display:
 def _booting(left: Mapping[tuple[int, int], Order]) -> str:
     order = next(iter(left.values()), None)
     return f"booting {order.target} {order.start}" if order else ""
+
+
+class PushDisplay:
+    """One line per node: how much of the image on its way has been sent. A context manager."""
+
+    def __init__(self, nodes: Sequence[str]) -> None:
+        self._console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=12),
+            DownloadColumn(binary_units=True),
+            TransferSpeedColumn(),
+            TextColumn("{task.fields[now]}"),
+            console=self._console,
+            disable=not self._console.is_terminal,
+            transient=True,
+        )
+        self._tasks = {node: self._progress.add_task(node, total=None, now="connecting") for node in nodes}
+
+    def __enter__(self) -> PushDisplay:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._progress.stop()
+
+    def take(self, event: Event) -> None:
+        match event:
+            case Pushing(node=node):
+                sent, size = event.sent_bytes, max(event.sent_bytes, event.size_bytes)
+                self._progress.update(self._tasks[node], completed=sent, total=size, now=event.image)
+            case NotPushed() | Skipped():
+                self._note(f"{event.node}: {event.target}: {event.reason.removeprefix(f'{event.node}: ')}")
+            case LinkLost(reason=reason):
+                self._note(f"{reason}; trying again")
+            case NodeDone(node=node, error=error):
+                self._progress.update(self._tasks[node], now="ended early" if error else "done")
+                if error:
+                    self._note(error)
+            case _:
+                pass
+
+    def _note(self, text: str) -> None:
+        self._console.print(text, markup=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from coldstart.agent.records import OK
-from coldstart.events import BootDone, ClockMoved, Event, NodeDone, NodeUp, Skipped, Started, TargetReady
+from coldstart.events import BootDone, ClockMoved, Event, NodeDone, NodeUp, Pushed, Skipped, Started, TargetReady
 from coldstart.model import Plan, Trial
 from coldstart.store import Store
 
@@ -42,6 +42,8 @@ class Recorder:
             case Skipped():
                 for trial in self._trials(event.node, event.target, event.start):
                     self._store.skip(self._run, trial.id, event.reason)
+            case Pushed(push=push):
+                self._store.add_push(self._run, push)
             case Started(start=start):
                 self._store.add_start(self._run, start)
             case ClockMoved(node=node):

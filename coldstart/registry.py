@@ -18,7 +18,7 @@ from typing import Protocol
 
 import h11
 
-from coldstart.source import MANIFEST_TYPE, Blob
+from coldstart.source import MANIFEST_TYPE, Content
 from coldstart.throttle import Throttle
 
 READ_BYTES = 1 << 16
@@ -47,7 +47,7 @@ class Writer(Protocol):
 class _Answer:
     status: int
     headers: tuple[tuple[str, str], ...] = ()
-    blob: Blob | None = None
+    blob: Content | None = None
     start: int = 0
 
 
@@ -58,11 +58,11 @@ class Registry:
     def __init__(self, node: str = "", throttle: Throttle | None = None) -> None:
         self._node = node
         self._throttle = throttle
-        self._offered: dict[str, Blob] = {}
+        self._offered: dict[str, Content] = {}
         self.sent_bytes: Counter[str] = Counter()
         self.refused: list[str] = []
 
-    def offer(self, blobs: Iterable[Blob]) -> None:
+    def offer(self, blobs: Iterable[Content]) -> None:
         self._offered |= {blob.digest: blob for blob in blobs}
 
     async def serve(self, reader: Reader, writer: Writer) -> None:
@@ -111,12 +111,12 @@ class Registry:
             self.refused.append(path)
             return _Answer(404, (("Content-Length", "0"),))
         start = _start(request)
-        if start > blob.size_bytes:
+        if start and start >= blob.size_bytes:
             return _Answer(416, (("Content-Range", f"bytes */{blob.size_bytes}"), ("Content-Length", "0")))
         return _found(blob, start)
 
 
-def _found(blob: Blob, start: int) -> _Answer:
+def _found(blob: Content, start: int) -> _Answer:
     kind = blob.media_type if blob.media_type == MANIFEST_TYPE else "application/octet-stream"
     headers = [
         ("Content-Type", kind),

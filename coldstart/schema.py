@@ -96,15 +96,32 @@ CREATE TABLE waves (
     PRIMARY KEY (run, wave, node)
 ) WITHOUT ROWID
 """,
+    """
+ALTER TABLE boots ADD COLUMN pulled_ns INTEGER CHECK (typeof(pulled_ns) IN ('integer', 'null') AND pulled_ns >= 0);
+ALTER TABLE boots ADD COLUMN transfer_bytes INTEGER
+    CHECK (typeof(transfer_bytes) IN ('integer', 'null') AND transfer_bytes >= 0);
+CREATE TABLE pushes (
+    id INTEGER PRIMARY KEY,
+    run TEXT NOT NULL REFERENCES runs (id),
+    node TEXT NOT NULL,
+    target TEXT NOT NULL,
+    image TEXT NOT NULL,
+    how TEXT NOT NULL,
+    transfer_bytes INTEGER NOT NULL CHECK (typeof(transfer_bytes) = 'integer' AND transfer_bytes >= 0),
+    duration_ns INTEGER NOT NULL CHECK (typeof(duration_ns) = 'integer' AND duration_ns >= 0)
+);
+CREATE INDEX pushes_by_run ON pushes (run)
+""",
 )
 
 WAVE_COLUMNS = "wave, node, planned_ns, achieved_ns, offset_ns, bound_ns, rtt_ns"  # as in WaveStart
+PUSH_COLUMNS = "node, target, image, how, transfer_bytes, duration_ns"  # as in Push
 TRIAL_COLUMNS = "trial, node, site, target, runtime, start, load, arch, labels, image_bytes, transfer_bytes, skipped"
 BOOT_COLUMNS = ", ".join(
     (
         *("run", "trial", "idx", "outcome", "detail", "flags"),
         *(f"{mark}_ns" for mark in MARKS),
-        *("resolution_ns", "planned_ns", "achieved_ns", "memory", "cache"),
+        *("resolution_ns", "planned_ns", "achieved_ns", "memory", "cache", "transfer_bytes"),
     )
 )
 
@@ -137,12 +154,12 @@ def boot_row(run: str, boot: Boot) -> tuple[Any, ...]:
     key = (run, boot.trial, boot.index, boot.outcome, detail, to_text(boot.flags))
     marks = tuple(boot.marks_ns.get(mark) for mark in MARKS)
     times = (boot.resolution_ns, boot.planned_ns, boot.achieved_ns)
-    return (*key, *marks, *times, to_text(boot.memory_bytes), to_text(boot.cache_bytes))
+    return (*key, *marks, *times, to_text(boot.memory_bytes), to_text(boot.cache_bytes), boot.transfer_bytes)
 
 
 def boot_of(row: tuple[Any, ...]) -> Boot:
     """A row of BOOT_COLUMNS as a boot."""
-    _, trial, index, outcome, detail, flags, *marks, resolution_ns, planned_ns, achieved_ns, memory, cache = row
+    _, trial, index, outcome, detail, flags, *marks, resolution_ns, planned_ns, achieved_ns, memory, cache, sent = row
     return Boot(
         trial=trial,
         index=index,
@@ -154,6 +171,7 @@ def boot_of(row: tuple[Any, ...]) -> Boot:
         achieved_ns=achieved_ns,
         memory_bytes=json.loads(memory),
         cache_bytes=json.loads(cache),
+        transfer_bytes=sent,
         flags=_flags(flags),
     )
 

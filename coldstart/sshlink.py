@@ -10,7 +10,7 @@ from typing import Any
 import asyncssh
 
 from coldstart.errors import NodeError
-from coldstart.link import Unreachable
+from coldstart.link import NotLent, Serve, Unreachable
 
 START_S = 30.0  # for a login shell on a busy board, and some 100 kB of code over a thin link
 END_S = 3.0  # an agent that was told goodbye is gone by then; one that was not told cleans up without us
@@ -85,6 +85,23 @@ class SshLink:
             if not self._heard:
                 await self._explain()
             raise ConnectionResetError(getattr(error, "reason", str(error))) from None
+
+    async def lend(self, serve: Serve) -> int:
+        """A remote forward that ends in this process: nothing listens on this side."""
+
+        async def answer(reader: asyncssh.SSHReader[bytes], writer: asyncssh.SSHWriter[bytes]) -> None:
+            with contextlib.suppress(asyncssh.Error, OSError):  # of a connection that broke: there will be another
+                await serve(reader, writer)
+
+        try:
+            async with asyncio.timeout(START_S):
+                listener = await self._connection.start_server(lambda *_: answer, "127.0.0.1", 0, encoding=None)
+        except (asyncssh.ChannelListenError, TimeoutError):
+            hint = "AllowTcpForwarding yes (and PermitListen) in its sshd_config"
+            raise NotLent(f"{self._node}: its SSH server refuses to forward a port", hint=hint) from None
+        except (asyncssh.Error, OSError) as error:
+            raise ConnectionResetError(getattr(error, "reason", str(error))) from None
+        return listener.get_port()
 
     async def close(self) -> str:
         """End the agent's input, which ends it; then the connection. What it said, and by which signal it ended."""

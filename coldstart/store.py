@@ -26,11 +26,12 @@ from types import TracebackType
 from typing import Any
 
 from coldstart.errors import StoreError, UsageError
-from coldstart.model import Boot, Cell, Plan, Run, WaveStart
+from coldstart.model import Boot, Cell, Plan, Push, Run, WaveStart
 from coldstart.schema import (
     APPLICATION_ID,
     BOOT_COLUMNS,
     MIGRATIONS,
+    PUSH_COLUMNS,
     TRIAL_COLUMNS,
     WAVE_COLUMNS,
     boot_of,
@@ -182,6 +183,12 @@ class Store:
                 f"INSERT OR REPLACE INTO waves (run, {WAVE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values
             )
 
+    def add_push(self, run: str, push: Push) -> None:
+        """An image came to a node."""
+        values = (run, *dataclasses.astuple(push))
+        with _translated(self.path):
+            self._connection.execute(f"INSERT INTO pushes (run, {PUSH_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+
     def add(self, run: str, boot: Boot) -> bool:
         """Store a boot, durably. False if that very boot was there; StoreError if another one has its place."""
         row = self._row(run, boot)
@@ -258,6 +265,11 @@ class Store:
         """How the nodes started every wave."""
         rows = self._rows(f"SELECT {WAVE_COLUMNS} FROM waves WHERE run = ? ORDER BY wave, node", (run,))
         return [WaveStart(*row) for row in rows]
+
+    def pushes(self, run: str) -> list[Push]:
+        """What images came to which nodes, in that order."""
+        rows = self._rows(f"SELECT {PUSH_COLUMNS} FROM pushes WHERE run = ? ORDER BY id", (run,))
+        return [Push(*row) for row in rows]
 
     # -- inside -------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from coldstart import __version__, controller, guests, images
+from coldstart import __version__, controller, guests, images, ownimage
 from coldstart import inventory as inventories
 from coldstart import plan as plans
 from coldstart import playbook as playbooks
@@ -30,6 +30,7 @@ from coldstart.errors import (
 )
 from coldstart.floors import Floors, floors_of
 from coldstart.model import Node, Plan, Playbook, Run, Target
+from coldstart.ownimage import OwnImage
 from coldstart.progress import Display
 from coldstart.reach import Reach
 from coldstart.recorder import Recorder
@@ -51,6 +52,7 @@ class Selection:
     starts: tuple[str, ...] = ()
     boots: int | None = None
     seed: int | None = None
+    image: OwnImage | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class Outcome:
 def load(wanted: Selection, *, seed: int | None = None) -> Job:
     """Read both documents and lay out every boot. Nothing is touched. seed: of a run that goes on."""
     found = playbooks.load(playbooks.find(wanted.playbook))
+    found = ownimage.playbook(wanted.image, found) if wanted.image else found
     chosen = playbooks.override(found, targets=wanted.targets, starts=wanted.starts, boots=wanted.boots)
     for target in chosen.targets:
         _check_images(target)
@@ -108,7 +111,7 @@ def load(wanted: Selection, *, seed: int | None = None) -> Job:
 def _check_images(target: Target) -> None:
     """ImageError for what is wrong whatever the node."""
     packaging = runtimes.load(target.runtime).Runtime.packaging
-    for reference in target.images.values():
+    for reference in (*target.images.values(), *target.update_from.values()):
         try:
             images.check(reference, packaging, Path(target.base))
         except ImageError as error:
@@ -136,14 +139,24 @@ def open_store(path: Path | None, *, readonly: bool = False) -> Store:
     return Store.open(path or default_path(), readonly=readonly)
 
 
-def sweep(job: Job, store: Store, reach: Reach, *, resume: str | None = None, reconnect_s: float = 120.0) -> Outcome:
+def sweep(
+    job: Job,
+    store: Store,
+    reach: Reach,
+    *,
+    resume: str | None = None,
+    reconnect_s: float = 120.0,
+    push_bytes_per_s: int = 0,
+) -> Outcome:
     """Run the job, every boot stored as it arrives. It ends in order on SIGINT, SIGTERM and SIGHUP."""
     run, begin = _resumed(job, store, resume) if resume else _fresh(job, store)
     done = frozenset(store.done(run))
     first_wave = 1 + max((start.wave for start in store.starts(run)), default=-1)
     recorder = Recorder(store, run, job.plan, begin)
     remaining = plans.remaining(job.plan, done)
-    request = controller.Request(run, job.nodes, job.playbook, remaining, reconnect_s, done, first_wave)
+    request = controller.Request(
+        run, job.nodes, job.playbook, remaining, reconnect_s, done, first_wave, push_bytes_per_s
+    )
     with Display(request.plan) as display:
         for line in _announcement(request, store):
             display.note(line)

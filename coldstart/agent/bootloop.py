@@ -13,7 +13,7 @@ from coldstart.agent import pagecache, urgency
 from coldstart.agent.clock import Clock, MonotonicClock, sleep_until
 from coldstart.agent.disturbance import Disturbance
 from coldstart.agent.oneboot import Cancelled, OneBoot, Prey
-from coldstart.agent.records import NOT_COLD, OK, Boot, Order
+from coldstart.agent.records import IMAGE_ABSENT, NOT_COLD, OK, Boot, Order
 from coldstart.agent.runtimes import Place, StartFailed
 from coldstart.agent.stopwatch import Stopwatch
 
@@ -68,7 +68,7 @@ class BootLoop:
         if short:
             return Staged(order, prey, outcome="error:floor", trouble=short)
         try:
-            cache_bytes = pagecache.make(order.start, prey.prepared.files)
+            cache_bytes = _stocked(order.start, prey)
             return Staged(order, prey, prey.runtime.place(secrets.token_hex(8)), cache_bytes)
         except (StartFailed, OSError) as error:
             return Staged(order, prey, trouble=str(error))
@@ -88,8 +88,10 @@ class BootLoop:
             raise Cancelled
         disturbance = disturbance or Disturbance()
         boot = one.run(order, self._starter)
-        if boot.outcome == OK and order.start == "page-cold" and cache_bytes["start"]:
-            boot = replace(boot, outcome=NOT_COLD, detail=f"{cache_bytes['start']} bytes could not be evicted")
+        stayed = cache_bytes.get("start") if order.start == "page-cold" else 0
+        warm = f"{stayed} bytes could not be evicted" if stayed else one.shortfall
+        if boot.outcome == OK and warm:
+            boot = replace(boot, outcome=NOT_COLD, detail=warm)
         achieved_ns = one.watch.instants.get("command", planned_ns)
         flags = boot.flags + disturbance.flags()
         return replace(boot, cache_bytes=cache_bytes, planned_ns=planned_ns, achieved_ns=achieved_ns, flags=flags)
@@ -100,3 +102,12 @@ class BootLoop:
             return sleep_until(clock, instant_ns, self._cancel)
         with urgency.urgent():
             return sleep_until(clock, instant_ns, self._cancel)
+
+
+def _stocked(start: str, prey: Prey) -> dict[str, int]:
+    """Image and page cache as the start kind has them; bytes of the latter."""
+    files = prey.prepared.files
+    if prey.supply and start == IMAGE_ABSENT:
+        prey.supply.absent()
+        return {}
+    return pagecache.make(start, prey.supply.present(files) if prey.supply else files)

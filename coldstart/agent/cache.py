@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, BinaryIO
 
 
 class BadContent(Exception):
@@ -31,22 +32,6 @@ class Cache:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._sizes: dict[str, int] = {}  # of what was offered
-
-    def offered(self, sha256: str, size_bytes: int) -> tuple[str, dict[str, Any]]:
-        """What to answer: whether it is here, or how much of it."""
-        self._sizes[sha256] = size_bytes
-        if self.file(sha256):
-            return "have", {"sha256": sha256}
-        return "need", {"sha256": sha256, "offset": self.begun(sha256, size_bytes)}
-
-    def chunk(self, sha256: str, data: bytes) -> tuple[str, dict[str, Any]]:
-        """Keep the next piece; what to answer. Every piece has an answer: on a slow link they are the sign of life."""
-        try:
-            complete = self.add(sha256, data, self._sizes.get(sha256, 0))
-        except (BadContent, OSError) as error:
-            return "refused", {"sha256": sha256, "reason": str(error)}
-        return "have" if complete else "got", {"sha256": sha256}
 
     def file(self, sha256: str) -> str:
         """Where a complete blob is; '' if it is not there."""
@@ -55,10 +40,9 @@ class Cache:
 
     def begun(self, sha256: str, size_bytes: int) -> int:
         """Bytes of an incomplete blob of this size that an earlier push brought; more than that is thrown away."""
-        path = self._part(sha256)
-        held = os.stat(path).st_size if os.path.isfile(path) else 0
+        held = self.held(sha256)
         if held > size_bytes:
-            os.unlink(path)
+            self.drop(sha256)
             return 0
         return held
 
@@ -76,12 +60,45 @@ class Cache:
             held = file.tell()
         if held < size_bytes:
             return False
-        if held > size_bytes or _sha256(part) != sha256:
+        with open(part, "rb") as file:
+            self._accept(sha256, _sha256(file).hexdigest())
+        return True
+
+    def take(self, sha256: str, blocks: Iterable[bytes]) -> None:
+        """What is missing of the blob, in one go. BadContent, and nothing kept, if the whole is not what it should be;
+        whatever else is raised leaves what has come."""
+        with self.growing(sha256) as part:
+            digest = _sha256(part)
+            for data in blocks:
+                part.write(data)
+                digest.update(data)
+        self._accept(sha256, digest.hexdigest())
+
+    @contextmanager
+    def growing(self, sha256: str) -> Iterator[BinaryIO]:
+        """What is there of the blob, to be read from its beginning and appended to."""
+        with open(self._part(sha256), "a+b") as part:
+            part.seek(0)
+            yield part
+
+    def held(self, sha256: str) -> int:
+        """Bytes of an incomplete blob."""
+        path = self._part(sha256)
+        return os.stat(path).st_size if os.path.isfile(path) else 0
+
+    def drop(self, sha256: str) -> None:
+        """Forget a blob, complete or not."""
+        for path in (os.path.join(self._path, sha256), self._part(sha256)):
+            if os.path.lexists(path):
+                os.unlink(path)
+
+    def _accept(self, sha256: str, found: str) -> None:
+        part = self._part(sha256)
+        if found != sha256:
             os.unlink(part)
             raise BadContent(f"{sha256[:12]}: what arrived has another digest")
         os.chmod(part, stat.S_IRUSR | stat.S_IXUSR)
         os.rename(part, os.path.join(self._path, sha256))
-        return True
 
     def empty(self) -> list[str]:
         """Remove every blob; say which."""
@@ -94,9 +111,9 @@ class Cache:
         return os.path.join(self._path, f"{sha256}.part")
 
 
-def _sha256(path: str) -> str:
+def _sha256(file: BinaryIO) -> Any:
+    """Of the rest of it."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
+    for block in iter(lambda: file.read(1 << 20), b""):
+        digest.update(block)
+    return digest

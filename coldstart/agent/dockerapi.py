@@ -29,9 +29,13 @@ class ApiError(Exception):
 
 
 class Engine:
-    """One connection to one engine. Not for two threads at once."""
+    """One connection to one engine. Not for two threads at once. podman: it is podman, which speaks the same, and for
+    some things only a language of its own."""
 
-    def __init__(self, socket_path: str, version: str = "", timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self, socket_path: str, version: str = "", timeout_s: float = TIMEOUT_S, *, podman: bool = False
+    ) -> None:
+        self.podman = podman
         self._path = socket_path
         self._prefix = f"/v{version}" if version else ""
         self._timeout_s = timeout_s
@@ -52,9 +56,18 @@ class Engine:
         """POST a tar; the engine's answer as text (it may be a stream of JSON objects)."""
         return self._request("POST", path, file, "application/x-tar", query).decode("utf-8", "replace")
 
-    def text(self, path: str, **query: str | int) -> bytes:
-        """GET whatever it is."""
-        return self._request("GET", path, None, "application/json", query)
+    def text(self, path: str, method: str = "GET", **query: str | int) -> bytes:
+        """The answer, whatever it is."""
+        return self._request(method, path, None, "application/json", query)
+
+    def abort(self) -> None:
+        """End the call that another thread is waiting for; it then sees an ApiError."""
+        connection = self._connection
+        if connection is not None and connection.sock is not None:
+            try:
+                connection.sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # it is over by itself
 
     def wait_socket(self, container: str) -> socket.socket:
         """A socket that becomes readable when the container is no longer running; its headers are already read."""
@@ -126,6 +139,18 @@ def negotiated(version: Mapping[str, Any]) -> str:
         spoken = f"{version.get('MinAPIVersion')} to {version.get('ApiVersion')}"
         raise ValueError(f"the engine speaks API {spoken}, this version of coldstart 1.{OLDEST[1]} to 1.{NEWEST[1]}")
     return f"{newest[0]}.{newest[1]}"
+
+
+def is_podman(version: Mapping[str, Any]) -> bool:
+    """Of the answer to /version."""
+    return any("podman" in str(part.get("Name", "")).lower() for part in version.get("Components") or ())
+
+
+def negotiating(path: str, timeout_s: float) -> Engine:
+    """A connection that speaks a version both sides know. ApiError or ValueError if there is none."""
+    with Engine(path, timeout_s=timeout_s / 4) as asked:
+        version = negotiated(asked.call("GET", "/version"))
+    return Engine(path, version, timeout_s)
 
 
 def _numbers(text: str) -> tuple[int, int]:

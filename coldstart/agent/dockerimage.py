@@ -1,49 +1,114 @@
-"""Images in an engine: loading an archive, finding what it became, and the files its layers are."""
+"""Images in an engine: what is there, how they come in, how ours go out, and the files their layers are.
+
+A name is no identity: an image is there if its id is. What we bring gets a name under `coldstart.local/`, by which
+`clean` finds it again; what was there before keeps the names it has and gets none of ours, so that it is never removed.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from coldstart.agent.dockerapi import ApiError, Engine
 from coldstart.agent.records import Image
 
-OURS = "coldstart.local/"  # tags that name the content
+OURS = "coldstart.local/"
+_PULLED = re.compile(r"127\.0\.0\.1:\d+/coldstart\.local/")  # a name that a pull left because it was killed
 
 
-def load(engine: Engine, image: Image, file: str) -> str:
-    """The engine's id of the image: of what `file` holds, loaded unless it is there, or of a tag the engine has."""
-    if not file:
-        return _id_of(engine, image.reference)
-    if image.reference.startswith(OURS):  # it need not be loaded again
+@dataclass(frozen=True)
+class Pulled:
+    """Layers that a pull brought, and those that the engine had; podman does not say."""
+
+    layers: int
+    had: int
+
+
+def find(engine: Engine, image: Image) -> dict[str, Any]:
+    """The engine's description of the image, empty if it lacks it. Without an id it is whatever has the name."""
+    for name in filter(None, (image.id, image.reference)):
+        details = inspect(engine, name)
+        if details and (not image.id or is_image(details, image)):
+            return details
+    return {}
+
+
+def is_image(details: Mapping[str, Any], image: Image) -> bool:
+    """By its id: of its config, or, with containerd's store, of its manifest."""
+    return _bare(details["Id"]) in (_bare(image.id), _bare(image.digest))
+
+
+def inspect(engine: Engine, name: str) -> dict[str, Any]:
+    """Empty if there is no such image."""
+    try:
+        details: dict[str, Any] = engine.call("GET", f"/images/{name}/json")
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        return {}
+    return details
+
+
+def pull(engine: Engine, image: Image, port: int, repository: str = "") -> Pulled:
+    """Have the engine fetch it from the registry on this port of its loopback, and give it our name."""
+    kept, _, tag = image.reference.rpartition(":")
+    source = f"127.0.0.1:{port}/{repository or kept}"
+    name = f"{source}@{image.digest}"
+    if engine.podman:  # which wants TLS even of its own loopback, unless told in its own language
+        pulling = engine.text("/libpod/images/pull", "POST", reference=name, tlsVerify="false")
+    else:
+        pulling = engine.text("/images/create", "POST", fromImage=source, tag=image.digest)
+    said = _events(pulling)
+    for event in said:
+        if "error" in event:
+            raise ApiError(0, f"the engine could not pull it: {event['error']}")
+    engine.call("POST", f"/images/{name}/tag", repo=kept, tag=tag)
+    engine.call("DELETE", f"/images/{name}", noprune="1")
+    states = [event.get("status") for event in said]
+    return Pulled(states.count("Pull complete"), states.count("Already exists"))
+
+
+def load(engine: Engine, file: str) -> None:
+    """Have the engine take an archive, which says its name."""
+    with open(file, "rb") as archive:
+        answer = engine.upload("/images/load", archive, quiet="1")
+    if not re.search(r"Loaded image(?: ID)?: ", answer):
+        raise ApiError(0, f"the archive was not loaded: {answer.strip()[-300:]}")
+
+
+def is_ours(details: Mapping[str, Any]) -> bool:
+    """Whether we brought it, and nobody else has named it since."""
+    names = details.get("RepoTags") or []
+    return bool(names) and all(name.startswith(OURS) for name in names)
+
+
+def ours(engine: Engine) -> list[dict[str, Any]]:
+    """Descriptions of all that we brought."""
+    listed = engine.call("GET", "/images/json") or []
+    return [details for image in listed if is_ours(image) and (details := inspect(engine, image["Id"]))]
+
+
+def remove(engine: Engine, names: Iterable[str]) -> list[str]:
+    """Take names of ours from images; one without another is gone, with the layers that nothing else needs."""
+    mine = [name for name in names if name.startswith(OURS) or _PULLED.match(name)]
+    for name in mine:
         try:
-            return _id_of(engine, image.reference)
+            engine.call("DELETE", f"/images/{name}")
         except ApiError as error:
             if error.status != 404:
                 raise
-    with open(file, "rb") as archive:
-        answer = engine.upload("/images/load", archive, quiet="1")
-    return _id_of(engine, loaded_reference(answer))
+    return mine
 
 
 def remove_ours(engine: Engine) -> list[str]:
-    """Remove every image under a tag of ours; say which."""
-    listed = engine.call("GET", "/images/json", filters=json.dumps({"reference": [OURS + "*"]})) or []
-    tags = [tag for image in listed for tag in image["RepoTags"] or () if tag.startswith(OURS)]
-    for tag in tags:
-        engine.call("DELETE", f"/images/{tag}")
-    return [f"engine image {tag}" for tag in tags]
-
-
-def loaded_reference(answer: str) -> str:
-    """The tag or id that the engine says it has loaded; ApiError with its own words if it has not."""
-    loaded = re.findall(r"Loaded image(?: ID)?: ([^\s\"\\]+)", answer)
-    if not loaded:
-        raise ApiError(0, f"the archive was not loaded: {answer.strip()[-300:]}")
-    return str(loaded[-1])
+    """Remove every image that we brought; say which."""
+    listed = engine.call("GET", "/images/json") or []
+    names = [name for image in listed for kind in ("RepoTags", "RepoDigests") for name in image.get(kind) or ()]
+    return [f"engine image {name}" for name in remove(engine, names)]
 
 
 def layer_files(details: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
@@ -63,5 +128,14 @@ def _regular_files(folder: str) -> list[str]:
     return [path for path in paths if os.path.isfile(path) and not os.path.islink(path)]
 
 
-def _id_of(engine: Engine, reference: str) -> str:
-    return str(engine.call("GET", f"/images/{reference}/json")["Id"])
+def _events(stream: bytes) -> list[dict[str, Any]]:
+    """A stream of JSON objects, one to a line."""
+    try:
+        return [json.loads(line) for line in stream.splitlines() if line.strip()]
+    except ValueError:
+        raise ApiError(0, f"the engine's answer is not JSON: {stream[-60:]!r}") from None
+
+
+def _bare(digest: str) -> str:
+    """podman leaves the algorithm out."""
+    return digest.rpartition(":")[2]

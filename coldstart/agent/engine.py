@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 
 from coldstart.agent import spawn
-from coldstart.agent.dockerapi import ApiError
+from coldstart.agent.dockerapi import SYSTEM_SOCKET, ApiError
 from coldstart.agent.runtimes import Unavailable
 
 MARK = "COLDSTART_ENGINE"
@@ -60,6 +60,16 @@ def managed() -> bool:
     except OSError:
         first = ""
     return first in _FIRST_PROCESSES or any(os.path.exists(path) for path in _RUNNING)
+
+
+def explain_or_borrow(run: str, socket_path: str, log_path: str) -> None:
+    """For a socket where nobody answers: an engine that does, or Unavailable with the reason."""
+    if os.path.exists(socket_path) and not os.access(socket_path, os.W_OK):
+        hint = "sudo usermod -aG docker $USER, then log in again"
+        raise Unavailable(f"no permission to use {socket_path}", hint)
+    if socket_path != SYSTEM_SOCKET:  # somebody named it: an engine of ours there would be another one
+        raise Unavailable(f"no Docker engine listens on {socket_path}", "correct coldstart_docker_host or DOCKER_HOST")
+    borrow(run, socket_path, log_path)
 
 
 def borrow(run: str, socket_path: str, log_path: str) -> int:

@@ -10,11 +10,13 @@ import os
 import select
 import socket
 import sys
+from collections.abc import Mapping
 from typing import Any, Callable
 
+from coldstart.agent import actions, cleaning, facts, floors, lock, pagecache, runtimes, session, supply, survey
 from coldstart.agent import cache as caches
-from coldstart.agent import cleaning, facts, floors, lock, pagecache, runtimes, session, survey
 from coldstart.agent.bootloop import BootLoop, Staged
+from coldstart.agent.intake import Intake, Taken
 from coldstart.agent.oneboot import Prey
 from coldstart.agent.records import Boot, Order, to_json
 from coldstart.agent.runtimes import Context, Unavailable
@@ -31,6 +33,7 @@ class Measurer:
         self._session = session.Session()
         self._context = Context("", "")
         self._cache = caches.Cache("")
+        self._intake = Intake(self._cache)
         self._runtimes: dict[str, Any] = {}  # by runtime name: one that was checked; used to clean up
         self._prey: dict[str, Prey] = {}
         self._loop = BootLoop(cancel)
@@ -65,15 +68,16 @@ class Measurer:
             if not data:
                 return
             for message in decoder.feed(data):
-                replies, actions = self._session.receive(message)
+                replies, todo = self._session.receive(message)
                 for kind, fields in replies:
                     self.send(kind, **fields)
-                for action in actions:
+                for action in todo:
                     self._do[type(action)](self, action)
 
-    def _greet(self, action: session.Greet) -> None:
+    def _greet(self, action: actions.Greet) -> None:
         self._context = Context(action.run, caches.folder(os.environ), action.settings)
         self._cache = caches.Cache(self._context.cache)
+        self._intake = Intake(self._cache)
         # The lock is ours: what bears our own mark is left from a link whose agent was killed, as is anybody else's.
         swept = _joined(self.clean(""), self.clean(action.run))
         self._loop.shortage = lambda: floors.shortage(action.settings, self._context.cache)
@@ -81,15 +85,20 @@ class Measurer:
         free = {"memory_bytes": memory_bytes, "disk_bytes": disk_bytes}
         self.send("hello", run=action.run, facts=facts.facts(), swept=swept, free=free, short=self._loop.shortage())
 
-    def _offer(self, action: session.Offer) -> None:
-        kind, fields = self._cache.offered(action.sha256, action.size_bytes)
-        self.send(kind, **fields)
+    def _take_in(self, action: Taken) -> None:
+        kind, answer = self._intake.take(action)
+        self.send(kind, **answer)
 
-    def _chunk(self, action: session.Chunk) -> None:
-        kind, fields = self._cache.chunk(action.sha256, action.data)
-        self.send(kind, **fields)
+    def _install(self, action: actions.Install) -> None:
+        answer = "unavailable"
+        try:
+            runtime, _ = self._checked(action.runtime, action.options)
+            answer = "refused"
+            self.send("installed", how=runtime.install(action.image, action.port, self._cache))
+        except Unavailable as error:
+            self.send(answer, reason=error.reason, hint=error.hint)
 
-    def _prepare(self, action: session.Prepare) -> None:
+    def _prepare(self, action: actions.Prepare) -> None:
         try:
             prey, found = self._prepared(action)
         except Unavailable as error:
@@ -97,41 +106,45 @@ class Measurer:
             return
         self._prey[action.target] = prey
         prepared = prey.prepared
+        absence = prey.supply.objection() if prey.supply else "its runtime has no images"
         self.send(
             "prepared",
             target=action.target,
             labels=dict(prepared.labels),
             image_bytes=prepared.image_bytes,
             warnings=list(prepared.warnings),
-            cold_unavailable=prepared.cold_unavailable,
+            cannot={"page-cold": prepared.cold_unavailable, "image-absent": absence},
             facts=found,
         )
 
-    def _prepared(self, action: session.Prepare) -> tuple[Prey, dict[str, str]]:
-        try:
-            module = runtimes.load(action.runtime)
-            options = dict(action.options)
-            options.update({key: tuple(value) for key, value in options.items() if isinstance(value, list)})
-            runtime = module.Runtime(module.Options(**options), self._context)
-        except (KeyError, TypeError) as error:
-            raise Unavailable(f"{action.runtime}: {error}", "does the node run the same version?") from None
-        except ValueError as error:
-            raise Unavailable(f"{action.runtime}: {error}", "correct the node's settings") from None
-        found = runtime.check()
-        self._runtimes[action.runtime] = runtime
+    def _prepared(self, action: actions.Prepare) -> tuple[Prey, dict[str, str]]:
+        runtime, found = self._checked(action.runtime, action.options)
         files = {part: self._cache.file(digest) for part, digest in action.image.files.items()}
         try:
             prepared = runtime.prepare(action.image, action.ready, files)
             pagecache.flush(prepared.files)
         except OSError as error:
             raise Unavailable(f"{action.image.name}: {error}", "can its files be read on the node?") from None
-        return Prey(runtime, action.ready, prepared), found
+        return Prey(runtime, action.ready, prepared, self._supply(runtime, action)), found
 
-    def _arm(self, action: session.Arm) -> None:
+    def _supply(self, runtime: Any, action: actions.Prepare) -> supply.Supply | None:
+        if hasattr(runtime, "supply"):
+            own: supply.Supply = runtime.supply(action.image, action.previous, action.port)
+            return own
+        return supply.Files(action.image, self._cache, action.port) if action.image.files else None
+
+    def _checked(self, name: str, options: Mapping[str, Any]) -> tuple[Any, dict[str, str]]:
+        """A runtime that can be had here, and its facts."""
+        runtime = runtimes.make(name, options, self._context)
+        found: dict[str, str] = runtime.check()
+        self._runtimes[name] = runtime
+        return runtime, found
+
+    def _arm(self, action: actions.Arm) -> None:
         self._loop.arm()
         self.send("armed", modules=len(sys.modules))
 
-    def _stage(self, action: session.Stage) -> None:
+    def _stage(self, action: actions.Stage) -> None:
         unknown = [order.target for order in action.orders if order.target not in self._prey]
         if unknown:
             self.send("fault", text=f"target {unknown[0]!r} was not prepared", final=True)
@@ -140,40 +153,42 @@ class Measurer:
         self._staged = self._loop.stage(action.orders[0], self._prey[action.orders[0].target])
         self.send("staged")
 
-    def _start(self, action: session.Start) -> None:
+    def _start(self, action: actions.Start) -> None:
         assert self._staged is not None  # the session sees to it
         before = set(sys.modules)
         self._loop.release(self._staged, action.at_ns, self._report)
         self._loop.run(self._orders[1:], self._prey, self._report)
         self.send("done", imported=sorted(set(sys.modules) - before))
 
-    def _survey(self, _: session.Survey) -> None:
+    def _survey(self, _: actions.Survey) -> None:
         self.send("surveyed", facts=survey.survey(self._context.settings, self._context.cache))
 
     def _report(self, boot: Boot) -> None:
         self.send("boot", boot=to_json(boot))
 
-    def _clean(self, action: session.Clean) -> None:
+    def _clean(self, action: actions.Clean) -> None:
         result = self.clean(action.run)
         if action.images:
             result["removed"] += self._cache.empty()
             result = _joined(result, cleaning.clean_images(self._context, self._runtimes))
         self.send("cleaned", **result)
 
-    def _end(self, action: session.End) -> None:
-        pass  # the session has ended; `serve` cleans up
+    def _end(self, action: actions.End) -> None:
+        """The session has ended; `serve` cleans up."""
 
     _do: dict[type, Callable[[Measurer, Any], None]] = {
-        session.Greet: _greet,
-        session.Offer: _offer,
-        session.Chunk: _chunk,
-        session.Prepare: _prepare,
-        session.Arm: _arm,
-        session.Stage: _stage,
-        session.Start: _start,
-        session.Survey: _survey,
-        session.Clean: _clean,
-        session.End: _end,
+        actions.Greet: _greet,
+        actions.Offer: _take_in,
+        actions.Chunk: _take_in,
+        actions.Fetch: _take_in,
+        actions.Install: _install,
+        actions.Prepare: _prepare,
+        actions.Arm: _arm,
+        actions.Stage: _stage,
+        actions.Start: _start,
+        actions.Survey: _survey,
+        actions.Clean: _clean,
+        actions.End: _end,
     }
 
 

@@ -15,10 +15,11 @@ from coldstart.agent.checks import last_words
 from coldstart.agent.clock import sleep_until
 from coldstart.agent.pace import Pace
 from coldstart.agent.ready import Probe, probe_for
-from coldstart.agent.records import OK, TIMEOUT, Boot, Order, Ready
+from coldstart.agent.records import IMAGE_ABSENT, OK, TIMEOUT, Boot, Order, Ready
 from coldstart.agent.runtimes import Handle, Place, Prepared, Runtime, StartFailed, StopFailed
 from coldstart.agent.sight import Sight
 from coldstart.agent.stopwatch import Stopwatch
+from coldstart.agent.supply import Supply, repository
 
 POLL_NS = 1_000_000
 RECLAIM_LIMIT_NS = 10_000_000_000
@@ -31,11 +32,12 @@ class Cancelled(Exception):
 
 @dataclass(frozen=True)
 class Prey:
-    """A prepared target: what is booted again and again."""
+    """A prepared target: what is booted again and again. supply: where its image comes from; None if it has none."""
 
     runtime: Runtime
     ready: Ready
     prepared: Prepared
+    supply: Supply | None = None
 
 
 class OneBoot:
@@ -49,11 +51,12 @@ class OneBoot:
         self._sight = Sight()
         self._pace = Pace()
         self._handle: Handle | None = None
+        self.shortfall = ""  # why its image was not wholly absent
         self._exited = False
         self._cancelled = False
 
     def run(self, order: Order, starter: ThreadPoolExecutor) -> Boot:
-        starting = starter.submit(self._start)
+        starting = starter.submit(self._start, order)
         outcome, detail = "", ""
         memory: dict[str, int] = {}
         flags: tuple[str, ...] = ()
@@ -71,7 +74,7 @@ class OneBoot:
         resolution_ns = self._sight.resolution_ns if outcome == OK else None
         if resolution_ns is not None:  # a probe before `command` knows no more than `command` itself
             resolution_ns = min(resolution_ns, marks_ns["ready"])
-        return Boot(order.trial, order.index, outcome, detail, marks_ns, resolution_ns, 0, 0, memory, {}, flags)
+        return Boot(order.trial, order.index, outcome, detail, marks_ns, resolution_ns, 0, 0, memory, flags=flags)
 
     def _put_sight(self, was_ready: bool) -> None:
         if self._prey.prepared.labels.get("net") not in NOT_ITS_OWN:
@@ -79,8 +82,11 @@ class OneBoot:
         if was_ready:
             self.watch.put("ready", self._sight.ready_ns)
 
-    def _start(self) -> Handle:
+    def _start(self, order: Order) -> Handle:
         self.watch.stamp("command")
+        if order.start == IMAGE_ABSENT and self._prey.supply:
+            self.shortfall = self._prey.supply.obtain(repository(order.trial, order.index))
+            self.watch.stamp("pulled")
         handle = self._prey.runtime.start(self._place, self.watch.stamp)
         self.watch.stamp("api_return")
         return handle

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 # In the order in which they are expected; `guest` and `tcp` need not be seen.
-MARKS = ("created", "api_return", "guest", "tcp", "ready", "stop", "gone", "reclaimed")
-STARTS = ("warm", "page-cold")
+MARKS = ("pulled", "created", "api_return", "guest", "tcp", "ready", "stop", "gone", "reclaimed")
+STARTS = ("warm", "page-cold", "image-absent")
+IMAGE_ABSENT = "image-absent"
 
 OK = "ok"
 TIMEOUT = "timeout"
@@ -46,13 +47,18 @@ class Image:
     """One packaging of a workload, as the node is told of it.
 
     files: the sha256 of each file that the controller offers, by its part in the image (`program`, `archive`, `kernel`,
-    `initrd`, `drive`; none: `reference` is all there is); reference: what the runtime calls it (an engine's tag); env,
-    args: what the workload wants to be told, where `{nonce}`, `{address}` and `{port}` are filled in at every boot.
+    `initrd`, `drive`; none: `reference` is all there is); sizes: of these files. reference: the name an engine has it
+    under; id, digest: of a container's config and manifest (`sha256:...`), what it is whatever it is called, empty
+    where only the engine knows. env, args: what the workload wants to be told, where `{nonce}`, `{address}` and
+    `{port}` are filled in at every boot.
     """
 
     name: str
     files: Mapping[str, str] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
     reference: str = ""
+    id: str = ""
+    digest: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
     args: tuple[str, ...] = ()
 
@@ -83,6 +89,7 @@ class Boot:
     memory_bytes: by named definition (`pss`, `cgroup_current`, `cgroup_peak`), read between ready and stop.
     cache_bytes: page cache of the image's files: `files` (their size), `before` (resident as found),
     `start` (resident when the boot began).
+    transfer_bytes: what the controller sent in the middle of it; None where nothing is fetched in a boot.
     flags: `disturbed:...`, each a reason to doubt this boot.
     """
 
@@ -96,6 +103,7 @@ class Boot:
     achieved_ns: int = 0
     memory_bytes: Mapping[str, int] = field(default_factory=dict)
     cache_bytes: Mapping[str, int] = field(default_factory=dict)
+    transfer_bytes: int | None = None
     flags: tuple[str, ...] = ()
 
 

@@ -5,95 +5,53 @@
                     +-- prepare ---+        (what is prepared after ARM was not warmed: arm again)
 
 Between `stage` and `start` lies the time to agree on an instant with other nodes: the first boot is prepared by then.
-`offer`, `chunk`, `survey` and `clean` are taken in `open` and `armed`. Whatever is malformed or comes at the
-wrong time ends the session with one `fault` that says so: a controller of the same version never sends it.
+`offer`, `chunk`, `fetch`, `install`, `survey` and `clean` are taken in `open` and `armed`. Whatever is malformed or
+comes at the wrong time ends the session with one `fault` that says so: a controller of the same version never sends it.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Callable, Union
+from typing import Any, Callable
 
+from coldstart.agent.actions import (
+    Action,
+    Arm,
+    Chunk,
+    Clean,
+    End,
+    Fetch,
+    Greet,
+    Install,
+    Offer,
+    Prepare,
+    Stage,
+    Start,
+    Survey,
+)
 from coldstart.agent.records import Image, Order, Ready, from_json
 from coldstart.agent.wire import Message
 
-
-@dataclass(frozen=True)
-class Greet:
-    run: str
-    settings: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Offer:
-    sha256: str
-    size_bytes: int
-
-
-@dataclass(frozen=True)
-class Chunk:
-    sha256: str
-    data: bytes
-
-
-@dataclass(frozen=True)
-class Prepare:
-    target: str
-    runtime: str
-    options: Mapping[str, Any]
-    image: Image
-    ready: Ready
-
-
-@dataclass(frozen=True)
-class Arm:
-    pass
-
-
-@dataclass(frozen=True)
-class Stage:
-    orders: tuple[Order, ...]
-
-
-@dataclass(frozen=True)
-class Start:
-    """at_ns: when, on this node's monotonic clock; 0: as soon as the first order's gap is over."""
-
-    at_ns: int
-
-
-@dataclass(frozen=True)
-class Survey:
-    pass
-
-
-@dataclass(frozen=True)
-class Clean:
-    """run: whose leftovers; empty: those of every dead run. images: empty the cache as well."""
-
-    run: str
-    images: bool
-
-
-@dataclass(frozen=True)
-class End:
-    pass
-
-
-Action = Union[Greet, Offer, Chunk, Prepare, Arm, Stage, Start, Survey, Clean, End]
 Reply = tuple[str, dict[str, Any]]
 
+_ANY_TIME = ("offer", "chunk", "fetch", "install", "prepare", "survey", "clean")
 _ALLOWED = {
     "new": ("hello",),
-    "open": ("offer", "chunk", "prepare", "arm", "survey", "clean"),
-    "armed": ("offer", "chunk", "prepare", "arm", "stage", "survey", "clean"),
+    "open": (*_ANY_TIME, "arm"),
+    "armed": (*_ANY_TIME, "arm", "stage"),
     "staged": ("start",),
     "ended": (),
 }
-_NEXT_STATE = {"hello": "open", "prepare": "open", "arm": "armed", "stage": "staged", "start": "armed"}
+_NEXT_STATE = {
+    "hello": "open",
+    "fetch": "open",
+    "install": "open",
+    "prepare": "open",
+    "arm": "armed",
+    "stage": "staged",
+    "start": "armed",
+}
 
 
 class Session:
@@ -132,6 +90,20 @@ def _typed(message: Message, name: str, kind: type) -> Any:
     return value
 
 
+def _count(message: Message, name: str) -> int:
+    value: int = _typed(message, name, int)
+    if value < 0:
+        raise ValueError(f"{name} is {value}")
+    return value
+
+
+def _port(message: Message) -> int:
+    port = _count(message, "port")
+    if port > 65535:
+        raise ValueError(f"port is {port}")
+    return port
+
+
 def _digest(message: Message) -> str:
     digest = _text(message, "sha256")
     if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
@@ -147,10 +119,7 @@ def _hello(message: Message) -> Greet:
 
 
 def _offer(message: Message) -> Offer:
-    size = _typed(message, "size_bytes", int)
-    if size < 0:
-        raise ValueError(f"size_bytes is {size}")
-    return Offer(_digest(message), size)
+    return Offer(_digest(message), _count(message, "size_bytes"))
 
 
 def _chunk(message: Message) -> Chunk:
@@ -160,13 +129,25 @@ def _chunk(message: Message) -> Chunk:
         raise ValueError(f"data: {error}") from None
 
 
+def _fetch(message: Message) -> Fetch:
+    return Fetch(_digest(message), _count(message, "size_bytes"), _port(message))
+
+
+def _install(message: Message) -> Install:
+    options = _typed(message, "options", dict)
+    return Install(_text(message, "runtime"), options, from_json(Image, message["image"]), _port(message))
+
+
 def _prepare(message: Message) -> Prepare:
+    previous = message["previous"]
     return Prepare(
         _text(message, "target"),
         _text(message, "runtime"),
         _typed(message, "options", dict),
         from_json(Image, message["image"]),
         from_json(Ready, message["ready"]),
+        from_json(Image, previous) if previous is not None else None,
+        _port(message),
     )
 
 
@@ -178,16 +159,15 @@ def _stage(message: Message) -> Stage:
 
 
 def _start(message: Message) -> Start:
-    at_ns = _typed(message, "at_ns", int)
-    if at_ns < 0:
-        raise ValueError(f"at_ns is {at_ns}")
-    return Start(at_ns)
+    return Start(_count(message, "at_ns"))
 
 
 _READ: dict[str, Callable[[Message], Action]] = {
     "hello": _hello,
     "offer": _offer,
     "chunk": _chunk,
+    "fetch": _fetch,
+    "install": _install,
     "prepare": _prepare,
     "arm": lambda _: Arm(),
     "stage": _stage,

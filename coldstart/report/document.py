@@ -19,7 +19,7 @@ from typing import Any
 from coldstart import stats
 from coldstart.agent.records import MARKS, OK
 from coldstart.doubts import doubts, node_doubts
-from coldstart.model import Boot, Cell, Run, WaveStart
+from coldstart.model import Boot, Cell, Push, Run, WaveStart
 from coldstart.report import synchronised
 from coldstart.stats import Comparison, Summary
 
@@ -35,6 +35,7 @@ class Nodes:
     """What a run's nodes left beside their boots. facts, lost (why it ended early): by node."""
 
     starts: Sequence[WaveStart] = ()
+    pushes: Sequence[Push] = ()
     facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     lost: Mapping[str, str] = field(default_factory=dict)
 
@@ -55,6 +56,7 @@ def build(run: Run, cells: Sequence[Cell], nodes: Nodes | None = None, *, store:
         "store": store,
         "cells": [_cell(cell, summary) for cell, summary in zip(cells, summaries, strict=True)],
         "comparisons": _comparisons(cells, run.seed),
+        "pushes": pushed(nodes.pushes),
         "sync": synchronised.build(nodes.starts, {cell.trial.node: cell.trial.site for cell in cells}),
         "missing": list(_missing(cells, nodes.lost)),
         "warnings": [
@@ -113,10 +115,31 @@ def _cell(cell: Cell, ready: Summary) -> dict[str, Any]:
         "stop_seconds": _summary(stats.phase(cell, "gone", since="stop")),
         "reclaim_seconds": _summary(stats.phase(cell, "reclaimed", since="stop")),
         "image_bytes": cell.image_bytes,
-        "transfer_bytes": cell.transfer_bytes,
+        "transfer_bytes": _transfer_bytes(cell),
         "memory_bytes": _medians(MEMORY, [boot.memory_bytes for boot in _good(cell)]),
         "cache_bytes": _medians(CACHE, [boot.cache_bytes for boot in _good(cell)]),
     }
+
+
+def pushed(pushes: Sequence[Push]) -> list[dict[str, Any]]:
+    """What came to which node; target: the first there that needed it."""
+    return [
+        {
+            "node": push.node,
+            "image": push.image,
+            "target": push.target,
+            "how": push.how,
+            "transfer_bytes": push.transfer_bytes,
+            "seconds": push.duration_ns / 1e9,
+        }
+        for push in pushes
+    ]
+
+
+def _transfer_bytes(cell: Cell) -> int | None:
+    """What a boot was sent, where an image is fetched in every one; else what was sent before the first."""
+    sent = [boot.transfer_bytes for boot in _good(cell) if boot.transfer_bytes is not None]
+    return round(median(sent)) if sent else cell.transfer_bytes
 
 
 def _good(cell: Cell) -> Iterator[Boot]:

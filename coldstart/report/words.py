@@ -89,6 +89,7 @@ COLUMNS = (
     Column("mean ± sd", 4, lambda cell: spread(cell["ready_seconds"])),
     Column("p95", 5, lambda cell: duration(cell["ready_seconds"]["p95"])),
     Column("min .. max", 7, lambda cell: extremes(cell["ready_seconds"])),
+    Column("pulled", 2, lambda cell: median(cell["phases_seconds"].get("pulled"))),
     Column("reclaimed", 3, lambda cell: median(cell["reclaim_seconds"])),
     Column("image", 4, lambda cell: size(cell["image_bytes"])),
     Column("sent", 8, lambda cell: size(cell["transfer_bytes"])),

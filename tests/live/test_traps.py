@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from conftest import Coldstart, Machine, leftovers
+from lending import install
 
 from coldstart import bundle, images, local
 from coldstart.agent import runtimes
@@ -22,8 +23,10 @@ from coldstart.agent.bootloop import BootLoop
 from coldstart.agent.oneboot import Prey
 from coldstart.agent.records import Boot, Order, Ready, to_json
 from coldstart.agent.runtimes import Context, Place, Stamp, Unavailable
+from coldstart.catalogue import Catalogue
 from coldstart.link import Conversation
-from coldstart.model import Node
+from coldstart.model import Node, Target
+from coldstart.push import Pusher
 
 pytestmark = pytest.mark.live
 
@@ -41,6 +44,7 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.run = f"traps-{secrets.token_hex(4)}"
         self._context = Context(self.run, str(folder))
+        self._folder = folder
         self._runtimes: list[Any] = []
         self._cancel = os.pipe()
         self._loop = BootLoop(self._cancel[0])
@@ -56,6 +60,7 @@ class Bench:
         packaging = made.packaging
         image = images.resolve("hello", packaging=packaging, arch=platform.machine(), base=Path())
         ready = Ready(port=8080, body=BODY, nonce=nonce, timeout_ns=ENOUGH_NS if fault in HOPELESS else PLENTY_NS)
+        install(made, image, self._folder)
         return Prey(
             made, ready, made.prepare(image.image, ready, {part: str(path) for part, path in image.paths.items()})
         )
@@ -271,10 +276,8 @@ async def conversation() -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 
 async def prepare(talk: Conversation, runtime: str) -> None:
-    packaging = runtimes.load(runtime).Runtime.packaging
-    image = images.resolve("hello", packaging=packaging, arch=platform.machine(), base=Path())
-    for part, path in image.paths.items():
-        await talk.push(path, image.image.files[part], lambda size: None)
-    ready = to_json(Ready(port=8080, body=BODY, nonce=True))
-    fields = {"runtime": runtime, "options": {}, "image": to_json(image.image), "ready": ready}
-    await talk.ask("prepare", "prepared", target=runtime, **fields)
+    target = Target(runtime, runtime, {"": "hello"}, Ready(port=8080, body=BODY, nonce=True))
+    image = await Catalogue().image(target, platform.machine())
+    await Pusher("here", talk, lambda event: None).push(target, image)
+    fields = {"runtime": runtime, "options": {}, "image": to_json(image.image), "ready": to_json(target.ready)}
+    await talk.ask("prepare", "prepared", target=runtime, previous=None, port=0, **fields)

@@ -21,13 +21,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lending import Controller, install
 
 from coldstart import images
 from coldstart.agent import pagecache, resources, runtimes
 from coldstart.agent.bootloop import BootLoop
+from coldstart.agent.cache import Cache
 from coldstart.agent.oneboot import Prey
 from coldstart.agent.records import MARKS, STARTS, Order, Ready
 from coldstart.agent.runtimes import Context, StopFailed, Unavailable
+from coldstart.agent.supply import Files, repository
+from coldstart.source import Blob
 
 FAST = ("fake", "process")
 NAMES = [pytest.param(name, marks=() if name in FAST else pytest.mark.live) for name in runtimes.names()]
@@ -80,6 +84,7 @@ class Bench:
         self.image = images.resolve(reference, packaging=self.kind.packaging, arch=arch, base=Path())
         options = {**self.image.options, **case.options, **self._fault(fault)}
         self.runtime = self.kind(self.module.Options(**options), Context(run, str(folder)))
+        self.folder = folder
         self._read, self._write = os.pipe()
         self.loop = BootLoop(self._read)
 
@@ -87,9 +92,27 @@ class Bench:
         image = self.image
         http = {"port": 8080, "body": "Serverless Unikernels!", "nonce": image.nonce}
         wanted = Ready(timeout_ns=timeout_ns, **(ready or http))
+        install(self.runtime, image, self.folder)
         prepared = self.runtime.prepare(image.image, wanted, {part: str(path) for part, path in image.paths.items()})
         pagecache.flush(prepared.files)
         return Prey(self.runtime, wanted, prepared)
+
+    def fetching(self, controller: Controller) -> Prey:
+        """Prepared as on a node: what it lacks comes from this controller, in the middle of boots."""
+        image, cache = self.image, Cache(str(self.folder))
+        files = {part: Blob(f"sha256:{image.image.files[part]}", path.stat().st_size, "x", path)
+                 for part, path in image.paths.items()}  # fmt: skip
+        controller.registry.offer([*files.values(), *(image.source.blobs() if image.source else ())])
+        own = getattr(self.runtime, "supply", None)
+        if not own:
+            for file in files.values():
+                cache.take(file.digest.removeprefix("sha256:"), file.read())
+        prey = self.prepared()
+        held = {part: cache.file(digest) for part, digest in image.image.files.items()}
+        prepared = self.runtime.prepare(image.image, prey.ready, held)
+        supply = own(image.image, None, controller.port) if own else Files(image.image, cache, controller.port)
+        assert supply.objection() == ""
+        return dataclasses.replace(prey, prepared=prepared, supply=supply)
 
     def boots(self, prey: Prey, count: int = 1, start: str = "warm"):
         found = []
@@ -116,6 +139,13 @@ class Bench:
 
 # The simulator's words, and the workload's; `ends` is no fault for a one-shot job.
 FAULTS = {"exits": "exit:3", "never-answers": "mute", "stale": "stale", "ends": "exit:0"}
+
+
+@pytest.fixture
+def controller():
+    one = Controller()
+    yield one
+    one.close()
 
 
 @pytest.fixture
@@ -272,6 +302,25 @@ def test_page_cold_is_cold(bench):
     cold, warm = one.boots(prey, start="page-cold")[0], one.boots(prey)[0]
     assert (cold.outcome, cold.cache_bytes["start"]) == ("ok", 0)
     assert warm.cache_bytes["start"] == warm.cache_bytes["files"]
+
+
+def test_an_absent_image_is_fetched_in_the_boot(bench, controller):
+    """All of it, every time, under the boot's own name; and it is there again for a start that needs it."""
+    one = bench()
+    if "image-absent" not in one.kind.starts:
+        assert one.kind.packaging == "none"
+        return
+    prey = one.fetching(controller)
+    boots = one.boots(prey, 2, start="image-absent")
+    assert [(boot.outcome, boot.detail) for boot in boots] == [("ok", "")] * 2
+    sent = [controller.registry.sent_bytes[repository(0, boot.index)] for boot in boots]
+    content = one.image.size_bytes - (one.image.source.manifest.size_bytes if one.image.source else 0)
+    assert all(each >= content for each in sent)  # an engine may remember a manifest
+    for boot in boots:
+        assert 0 < boot.marks_ns["pulled"] < boot.marks_ns["created"]
+    (warm,) = one.boots(prey)
+    assert (warm.outcome, "pulled" in warm.marks_ns) == ("ok", False)
+    assert warm.cache_bytes["start"] == warm.cache_bytes["files"] > 0
 
 
 @contextlib.contextmanager

@@ -62,8 +62,8 @@ class ScriptedNode:
         elif kind == "prepare" and fault == "unavailable":
             far.say("unavailable", target="t", reason="no engine", hint="install one")
         elif kind == "prepare":
-            cold = "no permission" if fault == "no cold" else ""
-            far.say("prepared", labels={"net": "own"}, facts={}, image_bytes=5, warnings=["w"], cold_unavailable=cold)
+            cannot = {"page-cold": "no permission" if fault == "no cold" else "", "image-absent": "no images"}
+            far.say("prepared", labels={"net": "own"}, facts={}, image_bytes=5, warnings=["w"], cannot=cannot)
         elif kind == "arm":
             far.say("armed")
         elif kind == "stage":

@@ -8,11 +8,12 @@ import struct
 from pathlib import Path
 
 import pytest
+from image_fixtures import Layout
 
-from coldstart import archive, guests, images
+from coldstart import archive, guests, images, source, sources
 from coldstart.archive import ContainerImage, File
 from coldstart.errors import ImageError
-from coldstart.workloads import build
+from coldstart.workloads import build, versions
 
 X86_64, AARCH64, ARM = 62, 183, 40
 
@@ -22,7 +23,15 @@ def elf(machine: int, kind: int = 2) -> bytes:
 
 
 def container(arch: str) -> bytes:
-    return archive.pack(ContainerImage("example.test/app", arch, (File("app", b"x"),), ("/app",)))
+    return archive.pack(ContainerImage("example.test/app", arch, ((File("app", b"x"),),), ("/app",)))
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No engine, and a cache of its own."""
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setattr(versions, "BASE_BYTES", 1000)
 
 
 @pytest.fixture
@@ -68,11 +77,33 @@ def test_builtin_program(built: Path, arch: str) -> None:
 @pytest.mark.parametrize("arch", build.ARCHITECTURES)
 def test_builtin_container(built: Path, arch: str) -> None:
     found = images.resolve("hello", packaging="docker-archive", arch=arch, base=Path())
-    path = built / f"hello.{arch}.docker.tar"
-    assert found.paths == {"archive": path}
+    content = sources.read(built / f"hello.{arch}.docker.tar", arch)
+    assert (found.paths, found.source, found.size_bytes) == ({}, content, content.size_bytes)
     assert found.nonce
-    assert found.image.reference == archive.inspect(path).tags[0]
+    assert (found.image.id, found.image.digest) == (content.config.digest, content.manifest.digest)
+    assert found.image.reference == f"coldstart.local/hello:{content.config.digest[7:19]}"
     assert found.image.env == {"COLDSTART_NONCE": "{nonce}"}
+
+
+@pytest.mark.parametrize("arch", build.ARCHITECTURES)
+@pytest.mark.parametrize(
+    ("name", "packaging"),
+    [
+        ("hello-2", "executable"),
+        ("hello-app", "docker-archive"),
+        ("hello-app-2", "docker-archive"),
+        ("hello-unikernel-2", "machine"),
+    ],
+)
+def test_builtin_versions(built: Path, name: str, packaging: str, arch: str) -> None:
+    """Made when first asked for, from what is built; listed from then on."""
+    assert name not in {each.name for each in images.built()[0]}
+    found = images.resolve(name, packaging=packaging, arch=arch, base=Path())
+    assert found.nonce
+    assert [(each.name, each.arch) for each in images.built()[0] if each.name == name] == [(name, arch)]
+    if packaging == "docker-archive":
+        assert found.source == images.container(name, arch, Path())
+        assert found.image.reference.startswith(f"coldstart.local/{name}:")
 
 
 def test_builtin_wins_over_a_file(built: Path, base: Path) -> None:
@@ -127,14 +158,49 @@ def test_absolute_path(base: Path) -> None:
 
 def test_archive(base: Path) -> None:
     found = images.resolve("app.tar", packaging="docker-archive", arch="aarch64", base=base)
-    assert found.paths == {"archive": base / "app.tar"}
-    assert found.image.reference == archive.inspect(base / "app.tar").tags[0]
+    assert found.source == sources.read(base / "app.tar", "aarch64")
+    assert found.image.reference == f"coldstart.local/app:{found.source.config.digest[7:19]}"
+
+
+@pytest.mark.parametrize(
+    ("name", "readable"),
+    [
+        ("./My App (2).tar.gz", "my-app-2"),
+        ("ghcr.io/o/app@sha256:" + "0" * 64, "app-sha256-" + "0" * 29),
+        ("layout/", "layout"),
+        ("日本.tar", "image"),
+    ],
+)
+def test_an_engine_s_name_for_whatever_people_call_it(name: str, readable: str) -> None:
+    """A name that every engine takes, with what the image is in it."""
+    config = source.in_memory(b"{}", source.CONFIG_TYPE)
+    found = images.contained(name, source.Source("x86_64", source.manifest_of(config, ()), config, (), ()))
+    assert found.image.reference == f"coldstart.local/{readable}:{config.digest[7:19]}"
 
 
 @pytest.mark.parametrize("reference", ["nginx", "nginx:1.27-alpine", "ghcr.io/o/app@sha256:" + "0" * 64])
 def test_tag(base: Path, reference: str) -> None:
     found = images.resolve(reference, packaging="docker-archive", arch="x86_64", base=base)
     assert (found.paths, found.image.reference, found.image.files) == ({}, reference, {})
+
+
+def test_source(base: Path) -> None:
+    """What a container consists of comes with it; None for a tag that no engine of this machine knows."""
+    found = images.resolve("app.tar", packaging="docker-archive", arch="aarch64", base=base)
+    assert found.source == images.container("app.tar", "aarch64", base) == sources.read(base / "app.tar", "aarch64")
+    assert images.resolve("nginx", packaging="docker-archive", arch="x86_64", base=base).source is None
+    assert images.container("nginx", "x86_64", base) is None
+    assert images.resolve("app", packaging="executable", arch="x86_64", base=base).source is None
+
+
+def test_folder_of_an_oci_layout(base: Path) -> None:
+    """For containers only."""
+    layout = Layout()
+    layout.index(layout.image()).folder(base / "layout")
+    found = images.resolve("layout", packaging="docker-archive", arch="x86_64", base=base)
+    assert (found.paths, found.source) == ({}, sources.read(base / "layout", "x86_64"))
+    with pytest.raises(ImageError, match="a folder, not an image"):
+        images.check("layout", "executable", base)
 
 
 def test_none_is_only_a_name(base: Path) -> None:
@@ -189,9 +255,16 @@ def test_refused_before_any_node(base: Path, reference: str, packaging: str, wha
     assert early.value.hint
 
 
+FITTING = {
+    "executable": {"hello", "hello-2"},
+    "docker-archive": {"hello", "hello-app", "hello-app-2"},
+    "machine": {"hello-unikernel", "hello-unikernel-2", "hello-vm"},
+}
+
+
 def test_builtins_fit_some_runtimes_only(base: Path) -> None:
     """`check` says so before any node is known, and names what would fit."""
-    for packaging, fitting in (("executable", {"hello"}), ("machine", {"hello-unikernel", "hello-vm"})):
+    for packaging, fitting in FITTING.items():
         for name in images.builtin_names():
             if name in fitting:
                 images.check(name, packaging, base)

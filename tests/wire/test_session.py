@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coldstart.agent import session
+from coldstart.agent import actions
 from coldstart.agent.records import Image, Order, Ready, to_json
 from coldstart.agent.session import Session
 
@@ -20,7 +20,10 @@ PREPARE = {
     "options": {},
     "image": to_json(Image("none")),
     "ready": to_json(Ready(port=80)),
+    "previous": None,
+    "port": 0,
 }
+IMAGE = Image("app", reference="coldstart.local/app:1", id="sha256:1", digest="sha256:2")
 ARM = {"type": "arm"}
 STAGE = {"type": "stage", "orders": [to_json(Order(0, 1, "t"))]}
 START = {"type": "start", "at_ns": 5}
@@ -36,23 +39,32 @@ def told(*messages):
 
 def test_the_whole_way():
     """hello, prepare, arm, stage, start, and stage and start again."""
-    one, replies, actions = told(HELLO, PREPARE, ARM, STAGE, START, STAGE, START)
+    one, replies, todo = told(HELLO, PREPARE, ARM, STAGE, START, STAGE, START)
     assert (one.state, replies) == ("armed", [])
-    assert actions == [session.Start(5)]
+    assert todo == [actions.Start(5)]
 
 
 @pytest.mark.parametrize(
     ("message", "action"),
     [
-        ({"type": "offer", "sha256": DIGEST, "size_bytes": 3}, session.Offer(DIGEST, 3)),
+        ({"type": "offer", "sha256": DIGEST, "size_bytes": 3}, actions.Offer(DIGEST, 3)),
         (
             {"type": "chunk", "sha256": DIGEST, "data": base64.b64encode(b"abc").decode()},
-            session.Chunk(DIGEST, b"abc"),
+            actions.Chunk(DIGEST, b"abc"),
         ),
-        ({"type": "clean", "run": "", "images": True}, session.Clean("", images=True)),
-        (ARM, session.Arm()),
-        ({"type": "survey"}, session.Survey()),
-        (PREPARE, session.Prepare("t", "fake", {}, Image("none"), Ready(port=80))),
+        ({"type": "clean", "run": "", "images": True}, actions.Clean("", images=True)),
+        ({"type": "fetch", "sha256": DIGEST, "size_bytes": 3, "port": 4}, actions.Fetch(DIGEST, 3, 4)),
+        (
+            {"type": "install", "runtime": "docker", "options": {}, "image": to_json(IMAGE), "port": 0},
+            actions.Install("docker", {}, IMAGE, 0),
+        ),
+        (
+            {**PREPARE, "previous": to_json(IMAGE), "port": 65535},
+            actions.Prepare("t", "fake", {}, Image("none"), Ready(port=80), IMAGE, 65535),
+        ),
+        (ARM, actions.Arm()),
+        ({"type": "survey"}, actions.Survey()),
+        (PREPARE, actions.Prepare("t", "fake", {}, Image("none"), Ready(port=80))),
     ],
 )
 def test_actions(message, action):
@@ -65,10 +77,10 @@ def test_actions(message, action):
 )
 def test_out_of_order(messages):
     """Nothing is measured that was not prepared and armed."""
-    one, replies, actions = told(*messages)
+    one, replies, todo = told(*messages)
     assert one.state == "ended"
     assert "is not expected while" in replies[0][1]["text"]
-    assert actions == [session.End()]
+    assert todo == [actions.End()]
 
 
 def test_preparing_again_disarms():
@@ -78,7 +90,7 @@ def test_preparing_again_disarms():
 
 def test_a_staged_boot_waits_for_its_instant():
     """And for nothing else: what came between would disturb it."""
-    assert told(HELLO, ARM, STAGE)[2] == [session.Stage((Order(0, 1, "t"),))]
+    assert told(HELLO, ARM, STAGE)[2] == [actions.Stage((Order(0, 1, "t"),))]
     assert told(HELLO, ARM, STAGE, STAGE)[0].state == "ended"
 
 
@@ -116,10 +128,10 @@ def test_no_instant(at_ns):
 )
 def test_malformed(message):
     """A field that is missing, unknown or of the wrong type, and above all a path where a digest should be."""
-    one, replies, actions = told(HELLO, message)
+    one, replies, todo = told(HELLO, message)
     assert one.state == "ended"
     assert replies[0][0] == "fault"
-    assert actions == [session.End()]
+    assert todo == [actions.End()]
 
 
 def test_an_ended_session_is_silent():

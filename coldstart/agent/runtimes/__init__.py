@@ -134,7 +134,8 @@ class Runtime(Protocol):
         """Remove what bears the mark of `run` ('': of any run, this one excepted); say what it was."""
 
     # Optional: objection(options, ready) -> str, static: why a playbook must not ask for this, '' if it may.
-    # Optional: clean_images() -> list[str] removes the pushed images that the runtime keeps; says which they were.
+    # Optional: install(image, port, cache) -> str, supply(image, previous, port) -> Supply: for images that an engine
+    # keeps (`dockersupply.py`); clean_images() -> list[str] removes those that were pushed, and says which they were.
 
     def close(self) -> None:
         """Let go of what this object holds open in this process; instances and networks are `clean`'s."""
@@ -150,3 +151,15 @@ def load(name: str) -> Any:
     if name not in names():
         raise KeyError(name)
     return importlib.import_module(f"{__name__}.{name}")
+
+
+def make(name: str, given: Mapping[str, Any], context: Context) -> Any:
+    """A runtime with these options, as the controller says them. Unavailable if it cannot be made of them."""
+    options = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+    try:
+        module = load(name)
+        return module.Runtime(module.Options(**options), context)
+    except (KeyError, TypeError) as error:
+        raise Unavailable(f"{name}: {error}", "does the node run the same version?") from None
+    except ValueError as error:
+        raise Unavailable(f"{name}: {error}", "correct the node's settings") from None

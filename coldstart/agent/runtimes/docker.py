@@ -17,9 +17,11 @@ from dataclasses import dataclass, field
 from typing import Any, Callable
 
 from coldstart.agent import dockernet, dockerspec, dockerway, engine, ports
-from coldstart.agent.dockerapi import SYSTEM_SOCKET, ApiError, Engine, negotiated, socket_path
-from coldstart.agent.dockerimage import layer_files, load, remove_ours
+from coldstart.agent.cache import Cache
+from coldstart.agent.dockerapi import ApiError, Engine, is_podman, negotiated, negotiating, socket_path
+from coldstart.agent.dockerimage import find, layer_files, remove_ours
 from coldstart.agent.dockerinstance import Container
+from coldstart.agent.dockersupply import DockerSupply, Stock, install
 from coldstart.agent.dockerway import Way
 from coldstart.agent.records import Image, Ready
 from coldstart.agent.runtimes import Context, Place, Prepared, Stamp, StartFailed, StopFailed, Unavailable
@@ -27,7 +29,7 @@ from coldstart.agent.subnets import mac_of
 
 LABEL = "coldstart.run"
 START_LIMIT_S = 60.0
-LOAD_LIMIT_S = 900.0  # some GB, onto an SD card; the engine says nothing meanwhile
+PULL_LIMIT_S = 900.0  # some GB, onto an SD card; the engine says nothing meanwhile
 CLEAN_LIMIT_S = 15.0  # of one call: whatever the engine does, a node is given up by then
 HELPERS = ("runc", "containerd-shim-runc-v2")
 
@@ -52,7 +54,7 @@ class Options:
 class Runtime:
     packaging = "docker-archive"
     ready_kinds = ("http", "tcp", "output", "exit")
-    starts = ("warm", "page-cold")
+    starts = ("warm", "page-cold", "image-absent")
     typical_boot_ns = 600_000_000
     examples = ({"runtime": "docker", "image": "hello"},)
 
@@ -62,23 +64,21 @@ class Runtime:
         self._shared = context.shared
         self._log = os.path.join(context.cache, "dockerd.log")
         self._socket = socket_path(context.settings.get("coldstart_docker_host", ""), os.environ)
-        self._version = ""
+        self._version, self._podman = "", False
         self._engine = Engine(self._socket)
-        self._image_id = ""
-        self._image = Image("")
-        self._port = 0
+        self._image, self._image_id, self._port = Image(""), "", 0
         self._network: dockernet.Network | None = None
         self._way = Way(proxied=False, early=True)
 
     def check(self) -> dict[str, str]:
         if not engine.answers(self._socket):
-            self._explain_or_borrow()
+            engine.explain_or_borrow(self._run, self._socket, self._log)
         try:
             with Engine(self._socket) as asked:
-                version = asked.call("GET", "/version")
-            self._version = negotiated(version)
+                self._version = negotiated(version := asked.call("GET", "/version"))
         except (ApiError, ValueError) as error:
             raise Unavailable(f"Docker at {self._socket}: {error}", "update the engine or coldstart") from None
+        self._podman = is_podman(version)
         self._engine.close()
         self._engine = Engine(self._socket, self._version, START_LIMIT_S)
         return {"docker": version["Version"], "docker_api": self._version}
@@ -86,9 +86,10 @@ class Runtime:
     def prepare(self, image: Image, ready: Ready, files: Mapping[str, str]) -> Prepared:
         self._image, self._port = image, ready.port
         try:
-            with Engine(self._socket, self._version, LOAD_LIMIT_S) as asked:
-                self._image_id = load(asked, image, files.get("archive", ""))
-            details = self._engine.call("GET", f"/images/{self._image_id}/json")
+            details = find(self._engine, image)
+            if not details:
+                raise Unavailable(f"no such image: {image.name}", "give it as a file, or have it on this machine")
+            self._image_id = details["Id"]
             # One for all targets: an address that one of them had is not fresh for another.
             if "docker network" not in self._shared:
                 self._shared["docker network"] = dockernet.create(self._engine, self._run, LABEL)
@@ -100,6 +101,16 @@ class Runtime:
         if self._options.evict == "image+runtime":
             layers += tuple(path for path in map(shutil.which, HELPERS) if path)
         return Prepared(self._labels(), layers, details.get("Size", 0), self._way.warnings, cold_unavailable)
+
+    def install(self, image: Image, port: int, cache: Cache) -> str:
+        """Have the engine hold the image: see `dockersupply.install`."""
+        return install(self._asked, image, port, cache)
+
+    def supply(self, image: Image, previous: Image | None, port: int) -> DockerSupply:
+        return DockerSupply(self._asked, image, previous, port, self._shared.setdefault("docker stock", Stock()))
+
+    def _asked(self) -> Engine:
+        return Engine(self._socket, self._version, PULL_LIMIT_S, podman=self._podman)
 
     def place(self, nonce: str) -> Place:
         assert self._network is not None
@@ -154,16 +165,6 @@ class Runtime:
     def close(self) -> None:
         self._engine.close()
 
-    def _explain_or_borrow(self) -> None:
-        if os.path.exists(self._socket) and not os.access(self._socket, os.W_OK):
-            hint = "sudo usermod -aG docker $USER, then log in again"
-            raise Unavailable(f"no permission to use {self._socket}", hint)
-        if self._socket != SYSTEM_SOCKET:  # somebody named it: an engine of ours there would be another one
-            raise Unavailable(
-                f"no Docker engine listens on {self._socket}", "correct coldstart_docker_host or DOCKER_HOST"
-            )
-        engine.borrow(self._run, self._socket, self._log)
-
     def _labels(self) -> dict[str, str]:
         labels = {
             "net": "proxied" if self._way.proxied else "own",
@@ -192,9 +193,7 @@ class Runtime:
 
     def _with_engine(self, do: Callable[[Engine], list[str]]) -> list[str]:
         try:
-            with Engine(self._socket, timeout_s=CLEAN_LIMIT_S / 4) as asked:
-                version = negotiated(asked.call("GET", "/version"))
-            with Engine(self._socket, version, CLEAN_LIMIT_S) as asked:
+            with negotiating(self._socket, CLEAN_LIMIT_S) as asked:
                 return do(asked)
         except (ApiError, ValueError) as error:
             raise StopFailed(f"Docker: {error}") from None

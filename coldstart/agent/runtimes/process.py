@@ -28,7 +28,7 @@ class Options:
 class Runtime:
     packaging = "executable"
     ready_kinds = ("http", "tcp", "output", "exit")
-    starts = ("warm", "page-cold")
+    starts = ("warm", "page-cold", "image-absent")
     typical_boot_ns = 30_000_000
     examples = ({"runtime": "process", "image": "hello"},)
 

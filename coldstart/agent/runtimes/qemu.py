@@ -37,7 +37,7 @@ MIB = 1 << 20
 class Runtime:
     packaging = "machine"
     ready_kinds = ("http", "tcp", "output", "exit")
-    starts = ("warm", "page-cold")
+    starts = ("warm", "page-cold", "image-absent")
     typical_boot_ns = 400_000_000
     examples = (
         {**_EXAMPLE, "arch": "x86_64", "codes": {0: 1, 3: 7}},  # isa-debug-exit: (code << 1) | 1

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coldstart.agent.dockerapi import negotiated, socket_path
-from coldstart.agent.dockerimage import layer_files, loaded_reference
+from coldstart.agent.dockerimage import layer_files
 from coldstart.agent.dockerinstance import demultiplexed, port_of
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -85,19 +85,6 @@ def test_port_of(macs: list[bytes], ports: st.DataObject) -> None:
     for mac, port in zip(macs, numbers, strict=True):
         assert port_of(table + b"cut", mac.hex(":")) == port
     assert port_of(table[16:], macs[0].hex(":")) == 0
-
-
-@pytest.mark.parametrize(
-    ("answer", "reference"),
-    [
-        ('{"stream":"Loaded image: a/b:1\\n"}', "a/b:1"),
-        ('{"stream":"Loaded image ID: sha256:abc\\n"}', "sha256:abc"),
-        ('{"stream":"Loaded image: a:1\\n"}\n{"stream":"Loaded image: a:2\\n"}', "a:2"),
-    ],
-)
-def test_loaded_reference(answer: str, reference: str) -> None:
-    """What the engine calls the image that it has just loaded."""
-    assert loaded_reference(answer) == reference
 
 
 def test_layer_files(tmp_path: Path) -> None:

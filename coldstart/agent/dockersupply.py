@@ -1,0 +1,167 @@
+"""How an image comes into an engine before a sweep, and in and out of it between boots.
+
+Before: through a relay that keeps what has come, so that a push that was cut goes on. In a boot: the engine pulls from
+the controller directly, nothing of ours in between.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Callable
+
+from coldstart.agent import dockerimage
+from coldstart.agent.cache import Cache
+from coldstart.agent.dockerapi import ApiError, Engine
+from coldstart.agent.records import Image
+from coldstart.agent.relay import Relay
+from coldstart.agent.runtimes import StartFailed, Unavailable
+from coldstart.agent.supply import NO_PORT
+from coldstart.agent.upstream import Broken
+
+PRESENT, ABSENT, PULLED, LOADED, UNREACHABLE = "present", "absent", "pulled", "loaded", "unreachable"
+AskEngine = Callable[[], Engine]  # a connection of its own; a context
+
+
+def install(ask: AskEngine, image: Image, port: int, cache: Cache) -> str:
+    """Have the engine hold the image: PRESENT, it did; PULLED; LOADED from the archive in the cache; ABSENT: there is
+    neither port nor archive; UNREACHABLE: the engine cannot reach the port, an archive would do. Unavailable if it
+    failed."""
+    archive = cache.file(image.files.get("archive", ""))
+    try:
+        with ask() as engine:
+            if dockerimage.find(engine, image):
+                return PRESENT
+            if archive:
+                return _load(engine, image, archive, cache)
+            return _pull(engine, image, port, cache) if port else ABSENT
+    except ApiError as error:
+        raise Unavailable(f"Docker: {error}", "the engine's own log says more") from None
+
+
+def _load(engine: Engine, image: Image, archive: str, cache: Cache) -> str:
+    try:
+        dockerimage.load(engine, archive)
+        found = dockerimage.find(engine, image)
+    except ApiError as error:
+        raise Unavailable(f"the engine did not take {image.name}: {error}", _hint(str(error))) from None
+    finally:
+        cache.drop(image.files["archive"])  # the engine has it, or will not have it
+    if not found:
+        dockerimage.remove(engine, [image.reference])
+        raise Unavailable(f"the engine made another image of {image.name}", "please report it, with its version")
+    return LOADED
+
+
+def _pull(engine: Engine, image: Image, port: int, cache: Cache) -> str:
+    relay = Relay(port, cache, engine.abort)
+    keep = False
+    try:
+        dockerimage.pull(engine, image, relay.port)
+        return PULLED
+    except ApiError as error:
+        keep = isinstance(relay.trouble, Broken)
+        if not relay.was_asked:
+            return UNREACHABLE
+        reason = str(relay.trouble or error)
+        raise Unavailable(f"{image.name}: {reason}", _hint(reason)) from None
+    finally:
+        relay.close(keep=keep)
+
+
+def _hint(reason: str) -> str:
+    if "no space left" in reason.lower():
+        return "make room where the engine keeps its images, or run coldstart clean --images"
+    return "the engine's own log says more"
+
+
+@dataclass
+class Stock:
+    """What boots did to an engine's images, shared by all targets. absent: ids of those that were taken out; brought:
+    how often each was brought back, every time into other folders."""
+
+    absent: set[str] = field(default_factory=set)
+    brought: Counter[str] = field(default_factory=Counter)
+
+
+class DockerSupply:
+    """For one target. previous: the version that the engine has before an `image-absent` start."""
+
+    def __init__(self, ask: AskEngine, image: Image, previous: Image | None, port: int, stock: Stock) -> None:
+        self._ask = ask
+        self._image = image
+        self._previous = previous
+        self._port = port
+        self._stock = stock
+        self._files: Sequence[str] = ()
+        self._files_of = stock.brought[image.id]  # the time it was brought that they are of
+        with ask() as engine:
+            self._details = dockerimage.find(engine, image)
+            self._shared = common(self._details, dockerimage.find(engine, previous) if previous else {})
+
+    def objection(self) -> str:
+        if not self._image.id:
+            return "nobody but the node's engine has this image: give it as a file, or have it on this machine"
+        if not self._port:
+            return NO_PORT
+        if not dockerimage.is_ours(self._details):
+            names = ", ".join(self._details.get("RepoTags") or ["<none>"])
+            return f"the engine had this image before ({names}), and what is not ours is not removed"
+        return ""
+
+    def present(self, files: Sequence[str]) -> Sequence[str]:
+        try:
+            with self._ask() as engine:
+                if {self._image.id, self._image.digest} & self._stock.absent:
+                    self._pull(engine, self._image)
+                if self._files_of != self._stock.brought[self._image.id]:
+                    self._files, _ = dockerimage.layer_files(dockerimage.find(engine, self._image))
+                    self._files_of = self._stock.brought[self._image.id]
+        except ApiError as error:
+            raise StartFailed(f"Docker: {error}") from None
+        return self._files or files
+
+    def absent(self) -> None:
+        try:
+            with self._ask() as engine:
+                for other in dockerimage.ours(engine):
+                    if common(self._details, other) and not self._is_previous(other):
+                        self._remove(engine, other)
+                if self._previous and not dockerimage.find(engine, self._previous):
+                    self._pull(engine, self._previous)
+                stays = dockerimage.find(engine, self._image)
+        except ApiError as error:
+            raise StartFailed(f"Docker: {error}") from None
+        if stays:
+            raise StartFailed(f"{self._image.name} is still there: {', '.join(stays.get('RepoTags') or ['in use'])}")
+
+    def obtain(self, repository: str) -> str:
+        try:
+            with self._ask() as engine:
+                pulled = self._pull(engine, self._image, repository)
+        except ApiError as error:
+            raise StartFailed(f"Docker: {error}") from None
+        if pulled.had > self._shared:
+            return f"{pulled.had} layers of it were there already, because other images of the engine have them"
+        return ""
+
+    def _pull(self, engine: Engine, image: Image, repository: str = "") -> dockerimage.Pulled:
+        pulled = dockerimage.pull(engine, image, self._port, repository)
+        self._stock.absent.difference_update((image.id, image.digest))
+        self._stock.brought[image.id] += 1
+        return pulled
+
+    def _remove(self, engine: Engine, details: dict[str, Any]) -> None:
+        dockerimage.remove(engine, details["RepoTags"])
+        self._stock.absent.add(details["Id"])
+
+    def _is_previous(self, details: dict[str, Any]) -> bool:
+        return self._previous is not None and dockerimage.is_image(details, self._previous)
+
+
+def common(one: dict[str, Any], other: dict[str, Any]) -> int:
+    """How many layers, from the lowest on, they share: what an engine keeps for both."""
+    layers = [(details.get("RootFS") or {}).get("Layers") or [] for details in (one, other)]
+    pairs = list(zip(*layers))
+    return next((number for number, (a, b) in enumerate(pairs) if a != b), len(pairs))

@@ -1,0 +1,46 @@
+"""Images by target and architecture, each found once for all nodes: what a tag means must not change meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from coldstart import images
+from coldstart.agent import runtimes
+from coldstart.errors import ImageError
+from coldstart.images import Reference, ResolvedImage
+from coldstart.model import Target
+
+
+class Catalogue:
+    """Of one sweep."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str, str], asyncio.Task[ResolvedImage]] = {}
+
+    async def image(self, target: Target, arch: str) -> ResolvedImage:
+        """For a node of architecture `arch`. ImageError if there is none."""
+        reference = target.image_for(arch)
+        if reference is None:
+            raise ImageError(f"{target.where}: target {target.name} has no image for {arch}", hint="add one")
+        return await self._resolved(target, arch, reference)
+
+    async def previous(self, target: Target, arch: str) -> ResolvedImage | None:
+        """The version that an update starts from, if the target names one."""
+        reference = target.update_from.get(arch, target.update_from.get(""))
+        return None if reference is None else await self._resolved(target, arch, reference)
+
+    async def _resolved(self, target: Target, arch: str, reference: Reference) -> ResolvedImage:
+        key = target.name, arch, str(reference)
+        if key not in self._found:
+            # In a thread: hashing an image of some GB must not silence the heartbeats.
+            self._found[key] = asyncio.create_task(asyncio.to_thread(_resolve, target, arch, reference))
+        return await asyncio.shield(self._found[key])
+
+
+def _resolve(target: Target, node_arch: str, reference: Reference) -> ResolvedImage:
+    """A machine may be of another architecture than its node: its image says so, or the target."""
+    packaging = runtimes.load(target.runtime).Runtime.packaging
+    said = "" if isinstance(reference, str) else reference.get("arch", "")
+    arch = target.options.get("arch") or said or node_arch
+    return images.resolve(reference, packaging=packaging, arch=arch, base=Path(target.base))
