@@ -16,6 +16,7 @@ import click
 
 from coldstart import __version__, completion, shipped
 from coldstart.errors import ColdstartError
+from coldstart.prepare import TASKS
 
 if TYPE_CHECKING:
     from coldstart.store import Store
@@ -272,6 +273,46 @@ def check(inventory: str, limit: str | None, format_: str, *, accept_new_host_ke
     results = checking.check(sweeping.nodes(inventory, limit), Reach(accept_new_host_keys=accept_new_host_keys))
     _print(checked.as_json(results) if format_ == "json" else checked.as_text(results, width=_width()))
     checking.judge(results)
+
+
+@main.command()
+@_INVENTORY
+@click.argument("tasks", metavar="[TASK]...", nargs=-1, type=click.Choice(TASKS))
+@_LIMIT
+@click.option("--yes", is_flag=True, help="Do it without asking.")
+@_LISTED
+@_ACCEPT
+def prepare(
+    inventory: str, tasks: tuple[str, ...], limit: str | None, format_: str, *, yes: bool, accept_new_host_keys: bool
+) -> None:
+    """Make bare nodes ready for measuring: install and enable what `check` misses there.
+
+    Without --yes it shows what it would do, and asks for each node if there is a terminal. Nothing is removed,
+    restarted or rebooted. TASK: python, docker, podman, qemu, groups, memory-cgroup; all that apply unless named.
+    """
+    from coldstart import preparing, sweeping
+    from coldstart.report import prepared
+
+    nodes = sweeping.nodes(inventory, limit)
+    done = preparing.Preparation(nodes, tasks, accept_new_host_keys=accept_new_host_keys)
+    try:
+        open_ = preparing.to_do(done.look())
+        agreed = [result.node for result in open_ if yes or _agreed(prepared.as_text([result], width=_width()))]
+        results = done.carry_out(agreed)
+    finally:
+        done.close()
+    _print(prepared.as_json(results) if format_ == "json" else prepared.as_text(results, width=_width()))
+    if open_ and not agreed:
+        click.echo("coldstart: nothing was changed; to do it: --yes", err=True)
+    done.judge()
+
+
+def _agreed(plan: str) -> bool:
+    """Asked only where somebody can answer."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    click.echo(plan, err=True)
+    return click.confirm("Do this?", err=True)
 
 
 @main.group()

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from coldstart import packages
 from coldstart.floors import Floors
 from coldstart.model import Finding
 from coldstart.units import format_bytes, format_duration
 
 PROBLEM, NOTE = "problem", "note"
 WALL_NS = 1_000_000_000  # a wall clock that is further off makes logs and certificates unusable
+PREPARE = "or coldstart prepare INVENTORY"  # docs/prepare.md
 PAST = " before"  # how a fact about throttling says that it is over
 BUSY = 0.5  # load per processor at which figures of others' making appear
 
@@ -36,16 +38,15 @@ class Known:
 
     @property
     def family(self) -> str:
-        """Of the distribution: `debian` (Ubuntu and Raspberry Pi OS with it), `fedora`, `alpine`; '' for any other."""
-        ids = set(self.fact("os_id").split())
-        families = {"debian": {"debian", "ubuntu", "raspbian"}, "fedora": {"fedora", "rhel", "centos"}}
-        return next((name for name, known in {**families, "alpine": {"alpine"}}.items() if known & ids), "")
+        """Of the distribution (`packages.py`); '' for any other."""
+        return packages.family_of(self.fact("os_id").split())
 
-    def package(self, debian: str, fedora: str, alpine: str) -> str:
+    def package(self, wanted: str) -> str:
         """The command that installs something, in this distribution's words."""
-        commands = {"debian": "sudo apt-get install", "fedora": "sudo dnf install", "alpine": "sudo apk add"}
-        name = {"fedora": fedora, "alpine": alpine}.get(self.family, debian)
-        return f"{commands[self.family]} {name}" if self.family else f"install {name} with the system's package manager"
+        if not self.family:
+            return f"install {packages.PACKAGES[wanted][packages.DEBIAN]} with the system's package manager"
+        name = packages.PACKAGES[wanted].get(self.family, "")
+        return f"sudo {packages.INSTALL[self.family]} {name}" if name else packages.ELSEWHERE[wanted]
 
     def service(self, verb: str, name: str) -> str:
         """The command that starts or restarts a service."""
@@ -99,7 +100,7 @@ def _docker(known: Known) -> Iterator[Finding]:
 def _no_engine(known: Known) -> Iterator[Finding]:
     """Root without a service manager needs none: a sweep borrows one."""
     if not known.fact("dockerd"):
-        remedy = known.package("docker.io", "moby-engine", "docker")
+        remedy = f"{known.package('docker')}; {PREPARE}"
         yield Finding("docker-engine", NOTE, "no Docker engine: containers are skipped", remedy)
     elif known.fact("service_manager"):
         remedy = known.service("start", "docker")
@@ -119,8 +120,8 @@ def _boot_with_memory(known: Known) -> str:
     """It is decided when the kernel starts. The last word counts: it also undoes what the firmware of a Raspberry Pi
     puts in front (cgroup_disable=memory)."""
     if file := known.fact("boot_file"):
-        return f"add `cgroup_enable=memory cgroup_memory=1` to the one line of {file}, then reboot"
-    if known.family == "fedora":
+        return f"add `cgroup_enable=memory cgroup_memory=1` to the one line of {file}, then reboot; {PREPARE}"
+    if known.family in (packages.FEDORA, packages.RHEL):
         return "sudo grubby --update-kernel=ALL --args=cgroup_enable=memory, then reboot"
     if known.family == "debian":
         return "add cgroup_enable=memory to GRUB_CMDLINE_LINUX in /etc/default/grub, then sudo update-grub and reboot"
@@ -132,8 +133,7 @@ def _qemu(known: Known) -> Iterator[Finding]:
         return
     arch = known.fact("arch")
     if arch in ("x86_64", "aarch64") and not known.fact(f"qemu-system-{arch}"):
-        debian = "qemu-system-x86" if arch == "x86_64" else "qemu-system-arm"
-        remedy = known.package(debian, f"qemu-system-{arch}-core", f"qemu-system-{arch}")
+        remedy = f"{known.package(f'qemu-{arch}')}; {PREPARE}"
         yield Finding("qemu", NOTE, "no QEMU: virtual machines and unikernels are skipped", remedy)
         return
     yield from _kvm(known)
@@ -173,7 +173,7 @@ def _become(known: Known) -> str:
     if known.fact("sudo_works") == "yes":
         return "ansible_become: true"
     if not known.fact("sudo"):
-        return f"{known.package('sudo', 'sudo', 'sudo').removeprefix('sudo ')} as root, or log in as root"
+        return f"{known.package('sudo').removeprefix('sudo ')} as root, or log in as root"
     rule = f"{known.fact('user_name')} ALL=(ALL) NOPASSWD: ALL"
     return f"`{rule}` in /etc/sudoers.d/coldstart, then ansible_become: true"
 
@@ -216,7 +216,7 @@ def _busy(known: Known) -> Iterator[Finding]:
 
 def _clocks(known: Known) -> Iterator[Finding]:
     if known.fact("clock") == "unsynchronised":
-        remedy = known.package("chrony", "chrony", "chrony")
+        remedy = known.package("chrony")
         also = "" if known.family == "alpine" else ", or sudo timedatectl set-ntp true"
         text = "nobody synchronises the wall clock; starts are together all the same, logs are not"
         yield Finding("clock-unsynchronised", NOTE, text, remedy + also)

@@ -8,6 +8,7 @@ OpenSSH does since 8.5: the host as it was asked for, not its address.
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,7 @@ class HostKeys:
 
     def __init__(self, *, accept_new: bool = False) -> None:
         self.accept_new = accept_new
+        self.turn = threading.Lock()  # for connections that are made in threads: each asks in its turn
         self._parsed: dict[tuple[Path, ...], SSHKnownHosts] = {}
 
     def trust(self, files: tuple[Path, ...], alias: str = "", *, accept_new: bool = False) -> Trust:
@@ -79,6 +81,13 @@ class Trust:
         known = [name for key in keys for name in _SIGNATURES.get(key.get_algorithm(), (key.get_algorithm(),))]
         return [] if authorities else list(dict.fromkeys([*known, *KINDS]))
 
+    def verdict(self, host: str, port: int, key: asyncssh.SSHKey) -> NodeError | None:
+        """On any key, for clients that do not look for `matches` themselves. None: it is trusted."""
+        keys, _, revoked = self.matches(host, "", None if port == DEFAULT_PORT else port)
+        if key in revoked:
+            return changed(self.alias or known_name(host, port), self.file, f"{described(key)} is revoked")
+        return None if key in keys else self.refusal(host, port, key)
+
     def refusal(self, host: str, port: int, key: asyncssh.SSHKey) -> NodeError | None:
         """Why a key that is not among those is refused; None: it was accepted just now."""
         name = self.alias or known_name(host, port)
@@ -119,6 +128,11 @@ def changed(name: str, file: Path, detail: str) -> NodeError:
 def described(key: asyncssh.SSHKey) -> str:
     """`ssh-ed25519 SHA256:...`, as ssh-keygen -l prints it."""
     return f"{key.get_algorithm()} {key.get_fingerprint()}"
+
+
+def key_of(kind: str, base64: str) -> asyncssh.SSHKey:
+    """A public key as known_hosts has it, for clients that have classes of their own."""
+    return asyncssh.import_public_key(f"{kind} {base64}")
 
 
 def _kind(key: asyncssh.SSHKey) -> str:

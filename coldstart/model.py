@@ -24,10 +24,12 @@ __all__ = [
     "Order",
     "Plan",
     "Playbook",
+    "Prepared",
     "Push",
     "Ready",
     "Run",
     "Target",
+    "TaskReport",
     "Trial",
     "WaveStart",
 ]
@@ -207,6 +209,37 @@ class Checked:
     offset_ns: int = 0
     bound_ns: int = 0
     rtt_ns: int = 0
+
+
+@dataclass(frozen=True)
+class TaskReport:
+    """One task of `prepare` on a node. state: `ok`, `would-change`, `changed`, `failed`, `not-applicable`; steps: what
+    would be done, or was, in words with the command; note: why, or what is left to do by hand."""
+
+    task: str
+    state: str
+    steps: tuple[str, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What `prepare` found or did on a node. error: why nothing could be, or ''."""
+
+    node: str
+    site: str
+    distribution: str = ""
+    tasks: tuple[TaskReport, ...] = ()
+    error: str = ""
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.error) or any(task.state == "failed" for task in self.tasks)
+
+    @property
+    def why(self) -> str:
+        """It failed."""
+        return self.error or "; ".join(f"{task.task}: {task.note}" for task in self.tasks if task.state == "failed")
 
 
 @dataclass(frozen=True)

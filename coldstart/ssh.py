@@ -16,6 +16,7 @@ import contextlib
 import getpass
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -69,6 +70,48 @@ def destination(node: Node) -> Destination:
     return Destination(told.get("ansible_host", node.name), port, user, args)
 
 
+@dataclass(frozen=True)
+class Route:
+    """The way to somewhere, the user's ssh configuration included: all that another client than ours has to know.
+
+    through: the jump host in front of it; proxy_command: its words, filled in. settings: the rest of the configuration,
+    by OpenSSH's names."""
+
+    host: str
+    port: int
+    user: str
+    through: Route | None
+    proxy_command: tuple[str, ...]
+    identity_files: tuple[Path, ...]
+    identities_only: bool
+    known_hosts: tuple[Path, ...]
+    alias: str
+    accept_new: bool
+    connect_timeout_s: float
+    settings: Mapping[str, Any]
+
+
+def route(to: Destination, chain: tuple[Destination, ...] = ()) -> Route:
+    """NodeError if the configuration cannot be read. chain: the hosts that are to be reached through it."""
+    config = _config(to)
+    jump = _jump_of(to, config)
+    command = to.args.proxy_command or tuple(shlex.split(str(config.get("ProxyCommand") or "")))
+    return Route(
+        host=str(config.get("Hostname") or to.host),
+        port=int(str(to.port or config.get("Port") or 22)),
+        user=to.user or str(config.get("User") or getpass.getuser()),
+        through=route(_before(jump, to.args, (*chain, to)), (*chain, to)) if jump else None,
+        proxy_command=() if jump else tuple(_filled(command, to, config)),
+        identity_files=tuple(_identity_files(to.args, config)),
+        identities_only=to.args.identities_only or bool(config.get("IdentitiesOnly")),
+        known_hosts=_known_hosts(to.args, config),
+        alias=str(config.get("HostKeyAlias") or ""),
+        accept_new=to.args.accept_new,
+        connect_timeout_s=float(str(to.args.connect_timeout_s or config.get("ConnectTimeout") or CONNECT_S)),
+        settings=config.get_options(False),  # noqa: FBT003 - asyncssh's signature
+    )
+
+
 def quote(word: str) -> str:
     """A word for whatever login shell the user has: sh, bash, zsh, fish, csh and tcsh read the same word out of it.
     Single quotes, but what one of them would read there: a quote or a backslash (fish), `!` (csh). ValueError for
@@ -114,9 +157,8 @@ class Fleet:
     async def _connection(self, to: Destination, chain: tuple[Destination, ...] = ()) -> asyncssh.SSHClientConnection:
         """chain: the hosts that are to be reached through it."""
         config = _config(to)
-        # Of the two ways to a host the inventory's goes first, as it would on ssh's command line.
-        jump = to.args.jump or ("" if to.args.proxy_command else str(config.get("ProxyJump") or ""))
-        tunnel = None if jump.lower() in ("", "none") else await self._jump(jump, to.args, (*chain, to))
+        jump = _jump_of(to, config)
+        tunnel = await self._jump(jump, to.args, (*chain, to)) if jump else None
         files, alias = _known_hosts(to.args, config), str(config.get("HostKeyAlias") or "")
         trust = self._host_keys.trust(files, alias, accept_new=to.args.accept_new)
         client = _Client(trust)
@@ -178,11 +220,7 @@ class Fleet:
 
     async def _jump(self, hops: str, args: SshArgs, chain: tuple[Destination, ...]) -> asyncssh.SSHClientConnection:
         """The connection to the last of `[user@]host[:port],...`, each through the one before; shared, made once."""
-        before, _, last = hops.rpartition(",")
-        to = replace(_hop(last), args=replace(args, jump=before, proxy_command=(), user="", port=None))
-        if (to.host, to.port) in [(other.host, other.port) for other in chain]:
-            hint = "give that host `ProxyJump none` in your ssh configuration"
-            raise NodeError(f"{to.host} is to be reached through itself", hint=hint, kind="ssh-config")
+        last, to = hops.rpartition(",")[2], _before(hops, args, chain)
         task = self._jumps.get(to)
         if task is None or (task.done() and _is_useless(task)):
             task = self._jumps[to] = asyncio.create_task(self._jump_connection(to, chain))
@@ -245,6 +283,22 @@ def _reading(error: Exception, where: str, trust: Trust) -> NodeError:
 
 def _is_useless(task: asyncio.Task[asyncssh.SSHClientConnection]) -> bool:
     return task.cancelled() or task.exception() is not None or task.result().is_closed()
+
+
+def _jump_of(to: Destination, config: SSHConfig) -> str:
+    """Of the two ways to a host the inventory's goes first, as it would on ssh's command line."""
+    jump = to.args.jump or ("" if to.args.proxy_command else str(config.get("ProxyJump") or ""))
+    return "" if jump.lower() == "none" else jump
+
+
+def _before(hops: str, args: SshArgs, chain: tuple[Destination, ...]) -> Destination:
+    """The last of `[user@]host[:port],...`, which is reached through the others."""
+    others, _, last = hops.rpartition(",")
+    to = replace(_hop(last), args=replace(args, jump=others, proxy_command=(), user="", port=None))
+    if (to.host, to.port) in [(other.host, other.port) for other in chain]:
+        hint = "give that host `ProxyJump none` in your ssh configuration"
+        raise NodeError(f"{to.host} is to be reached through itself", hint=hint, kind="ssh-config")
+    return to
 
 
 def _hop(text: str) -> Destination:

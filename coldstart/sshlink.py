@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncssh
 
+from coldstart import sudo
 from coldstart.errors import NodeError
 from coldstart.link import NotLent, Serve, Unreachable
 
@@ -18,16 +19,10 @@ _TAIL_BYTES = 4096
 
 # What an agent's stderr and exit code say when it never spoke: (pattern, kind, text, hint).
 _STILLBORN: tuple[tuple[str, str, str, str], ...] = (
-    (r"sudo: .*password is required|sudo: .*terminal is required", "sudo-password", "sudo asks for a password",
-     "allow `sudo -n`: NAME ALL=(ALL) NOPASSWD: ALL in /etc/sudoers.d/, or ansible_become: false"),
-    (r"sudo: .*not (?:allowed|in the sudoers)", "sudo-password", "this user may not use sudo",
-     "add the user to /etc/sudoers.d/, or ansible_become: false"),
-    (r"sudo:? .*not found|Unknown command:? .?sudo", "sudo-absent", "sudo is not installed",
-     "install it, log in as root, or ansible_become: false"),
     (r"coldstart: Python .* is too old", "python-too-old", "",
      "install Python 3.9 or later there, and name it in ansible_python_interpreter"),
     (r"(?i)not found|no such file|unknown command|not an executable", "no-python", "no Python there",
-     "install python3, or name one of 3.9 or later in ansible_python_interpreter"),
+     "install python3, with coldstart prepare or by hand, or name one of 3.9 or later in ansible_python_interpreter"),
 )  # fmt: skip
 
 
@@ -146,6 +141,8 @@ class SshLink:
 
 def stillborn(node: str, said: str, status: int) -> NodeError:
     """What it means that the command ended with this status, having said this on stderr and nothing on stdout."""
+    if refused := sudo.refusal(said):
+        return NodeError(f"{node}: {refused.message}", hint=refused.hint, kind=refused.kind)
     last = said.splitlines()[-1] if said else f"exit code {status}"
     for pattern, kind, text, hint in _STILLBORN:
         if re.search(pattern, said) or (kind == "no-python" and status in (126, 127)):

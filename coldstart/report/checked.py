@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from coldstart.model import Checked, Finding
 from coldstart.report.document import dumps
+from coldstart.report.words import printable
 from coldstart.units import format_bytes, format_duration
 
 WIDTH = 100  # where there is no terminal
@@ -19,12 +20,7 @@ def as_text(results: Sequence[Checked], *, width: int | None = None) -> str:
     sites = list(dict.fromkeys(result.site for result in results))
     for result in sorted(results, key=lambda result: sites.index(result.site)):
         lines += [f"{result.site}/{result.node}: {_summary(result)}", *_findings(result, width or WIDTH)]
-    return "\n".join(map(_printable, [*lines, "", _total(results)])) + "\n"
-
-
-def _printable(line: str) -> str:
-    """A node's words are other people's text: no escape sequences of theirs reach a terminal."""
-    return "".join(character if character.isprintable() else "?" for character in line)
+    return "\n".join(map(printable, [*lines, "", _total(results)])) + "\n"
 
 
 def as_json(results: Sequence[Checked]) -> str:

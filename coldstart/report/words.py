@@ -25,6 +25,11 @@ class Column:
     right: bool = True
 
 
+def printable(line: str) -> str:
+    """A node's words are other people's text: no escape sequences of theirs reach a terminal."""
+    return "".join(character if character.isprintable() else "?" for character in line)
+
+
 def where(cell: Entry) -> str:
     return f"{cell['site']}/{cell['node']}"
 
