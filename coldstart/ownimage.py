@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from coldstart import playbook as playbooks
 from coldstart import yamlfile
@@ -32,12 +32,15 @@ def playbook(own: OwnImage, like: Playbook) -> Playbook:
     """One target; start kinds, load and order as in `like`. UsageError for what it cannot be."""
     if own.port is None:
         raise UsageError(f"--image {own.reference}: where does it answer?", hint="add --port N, and --path if not /")
+    if not own.path.startswith("/"):
+        raise UsageError(f"--path {own.path!r} is not a path of a URL", hint="it starts with /")
     if own.runtime not in runtimes.names():
         known = runtimes.names()
         raise UsageError(f"--runtime {own.runtime}: no such runtime", hint=yamlfile.suggestion(own.runtime, known))
     text = json.dumps(_document(own, like), indent=2) + "\n"
     try:
-        return playbooks.parse(yamlfile.parse(text, NAME))
+        read = playbooks.parse(yamlfile.parse(text, NAME))
+        return replace(read, targets=tuple(replace(target, where="--image") for target in read.targets))
     except DocumentError as error:
         raise UsageError(f"--image: {error.message}", hint=error.hint) from None
 

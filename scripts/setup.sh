@@ -180,6 +180,7 @@ find_missing() {
     has ip || want iproute2 "makes the networks of the lab's nodes" "the lab (docs/lab.md) and its tests"
     has ssh || want openssh-client "reaches the lab's nodes" "the lab (docs/lab.md) and its tests"
     has sshd || want openssh-server "runs in the lab's nodes, not on this machine itself" "the lab (docs/lab.md) and its tests"
+    has podman || want podman "is a second engine that images are pushed to in tests" "the test of a push to podman"
     has sudo || want sudo "makes a node's user root in tests" "the tests of nodes with sudo"
     has fish || want fish "is a login shell of a node in tests" "the tests of nodes with fish"
     has csh || want tcsh "is a login shell of a node in tests" "the tests of nodes with csh"

@@ -20,6 +20,7 @@ class HttpCheck:
     def __init__(self, ready: Ready, place: Place) -> None:
         self._ready = ready
         self._nonce = place.nonce.encode()
+        self._wrong = b""  # the last answer that will never be right
         host = f"{place.address}:{place.port}"
         self.request = (
             f"GET {ready.path} HTTP/1.1\r\nHost: {host}\r\n"
@@ -28,6 +29,21 @@ class HttpCheck:
 
     def verdict(self, answer: bytes, *, ended: bool) -> bool | None:
         """True: valid; False: never will be; None: more is needed. ended: the peer has closed."""
+        verdict = self._verdict(answer, ended=ended)
+        self._wrong = answer if verdict is False else self._wrong
+        return verdict
+
+    def remark(self) -> str:
+        """What was wrong with the last answer that was not right; '' if there was none."""
+        first = self._wrong[:100].split(b"\r\n")[0].decode("latin-1")
+        if not first:
+            return ""
+        head, _, _ = self._wrong.partition(b"\r\n\r\n")
+        return f"; it answered {first!r}" + (
+            ", but not with what `ready` asks for" if self._head_is_right(head) else ""
+        )
+
+    def _verdict(self, answer: bytes, *, ended: bool) -> bool | None:
         head, found, body = answer.partition(b"\r\n\r\n")
         if not found:
             return False if ended or len(answer) > ANSWER_LIMIT_BYTES else None

@@ -102,7 +102,7 @@ class OneBoot:
             while True:
                 verdict = self._verdict(starting, deadline_ns)
                 if verdict is not None:
-                    return verdict
+                    return verdict[0], verdict[1] + (probe.remark() if verdict[0] == TIMEOUT else "")
                 self._round(probe, starting, deadline_ns)
         finally:
             probe.close()

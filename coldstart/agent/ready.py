@@ -43,6 +43,9 @@ class Probe(Protocol):
     def stage(self) -> str:
         """How far the instance has come, as `pace.py` names it."""
 
+    def remark(self) -> str:
+        """What may explain that it never was ready, '' if nothing was seen."""
+
     def close(self) -> None: ...
 
 
@@ -89,6 +92,9 @@ class NetworkProbe:
         while wait({self._epoll.fileno(): "r"}):
             for fd, _ in self._epoll.poll(0):
                 yield from self._progress(self._flights[fd])
+
+    def remark(self) -> str:
+        return self._check.remark() if self._check else ""
 
     def close(self) -> None:
         for flight in list(self._flights.values()):
@@ -180,6 +186,9 @@ class InstanceProbe:
         if handle is not None and self._check.verdict(handle):
             yield Seen("valid", self._looks)
         self._looks += 1
+
+    def remark(self) -> str:
+        return ""
 
     def close(self) -> None:
         pass

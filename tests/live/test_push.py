@@ -16,6 +16,7 @@ from conftest import COMMAND, Coldstart, poll
 from lab.fleet import Lab
 from lab.node import Node
 from lab.shapes import Shape
+from lending import Controller
 
 from coldstart import archive, images
 from coldstart.agent import engine as engines
@@ -383,3 +384,44 @@ def test_podman(coldstart: Coldstart, short: Path) -> None:
 def with_engine(coldstart: Coldstart, socket: str) -> str:
     host = f"{{ansible_connection: local, coldstart_docker_host: 'unix://{socket}'}}"
     return coldstart.write("engine.yaml", f"all: {{hosts: {{here: {host}}}}}\n")
+
+
+def test_containerd(short: Path) -> None:
+    """Its own client pulls from the registry as well, only what it lacks: an engine with containerd's store would."""
+    source = images.resolve("hello-app", packaging="docker-archive", arch="x86_64", base=Path()).source
+    assert source is not None
+    controller = Controller()
+    controller.registry.offer(source.blobs())
+    argv = ["containerd", "--root", f"{short}/root", "--state", f"{short}/state", "--address", f"{short}/sock"]
+    with (short / "log").open("wb") as log:
+        service = subprocess.Popen(argv, stdout=log, stderr=log)
+    try:
+        poll(lambda: engines.answers(f"{short}/sock"))
+        name = f"127.0.0.1:{controller.port}/coldstart.local/hello-app@{source.manifest.digest}"
+        pull = ["ctr", "--address", f"{short}/sock", "images", "pull", "--plain-http", name]
+        for at_least, at_most in ((20 * MIB, 21 * MIB), (0, 10_000)):
+            before = controller.sent_bytes
+            done = subprocess.run(pull, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            assert at_least <= controller.sent_bytes - before <= at_most
+        assert controller.registry.refused == []
+    finally:
+        service.terminate()
+        service.wait(30)
+        controller.close()
+
+
+# -- an image of one's own
+
+
+def test_own_image_in_one_line(coldstart: Coldstart, lab: Lab, tmp_path: Path) -> None:
+    """On a node that has never heard of it."""
+    path = container(tmp_path / "My App.tar", noise(MIB))
+    done = coldstart(
+        *("sweep", str(lab.inventory), "--limit", "open", "--image", path, "--port", "8080"),
+        *("--boots", "2", "--start", "warm", "--format", "json"),
+    )
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert [(cell["target"], cell["failed"]) for cell in document["cells"]] == [("my-app", 0)]
+    assert [each["how"] for each in document["pushes"]] == ["pulled"]

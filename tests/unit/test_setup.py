@@ -48,6 +48,7 @@ FAKES = {
     "ip": "#!/bin/sh\n",
     "ssh": "#!/bin/sh\n",
     "sshd": "#!/bin/sh\n",
+    "podman": "#!/bin/sh\n",
     "sudo": "#!/bin/sh\nexit 1\n",
     "qemu-aarch64": "#!/bin/sh\n",
     "qemu-img": "#!/bin/sh\n",
@@ -190,7 +191,7 @@ def test_what_the_package_is_made_from_installs_it_anew(machine: Machine, change
 
 
 def test_developers_get_what_tests_need_and_users_do_not(machine: Machine) -> None:
-    lab = ("ip", "ssh", "sshd", "sudo", "fish", "csh")
+    lab = ("ip", "ssh", "sshd", "sudo", "fish", "csh", "podman")
     for name in ("tcpdump", "iptables", "cc", "qemu-aarch64", "qemu-img", "busybox", *lab):
         (machine.folder / "bin" / name).unlink()
     machine.setup("run")
@@ -198,7 +199,7 @@ def test_developers_get_what_tests_need_and_users_do_not(machine: Machine) -> No
     machine.setup("dev")
     for packages in ("tcpdump", "iptables", "gcc libc6-dev", "qemu-user", "qemu-utils", "busybox-static"):
         assert f"--no-remove {packages}\n" in machine.calls
-    for package in ("iproute2", "openssh-client", "openssh-server", "sudo", "fish", "tcsh"):
+    for package in ("iproute2", "openssh-client", "openssh-server", "sudo", "fish", "tcsh", "podman"):
         assert f"--no-remove {package}\n" in machine.calls
 
 

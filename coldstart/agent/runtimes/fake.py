@@ -160,6 +160,9 @@ class FakeProbe:
             yield Seen("failed", 0)
         wait({})
 
+    def remark(self) -> str:
+        return ""
+
     def close(self) -> None:
         pass
 

@@ -55,6 +55,22 @@ def test_verdicts(data, ended, verdict):
     assert check().verdict(data, ended=ended) is verdict
 
 
+@pytest.mark.parametrize(
+    ("data", "remark"),
+    [
+        (answer(status="404 Not Found"), "; it answered 'HTTP/1.1 404 Not Found'"),
+        (answer(body="other"), "; it answered 'HTTP/1.1 200 OK', but not with what `ready` asks for"),
+        (answer(nonce="stale"), "; it answered 'HTTP/1.1 200 OK'"),
+        (answer(), ""),
+    ],
+)
+def test_what_may_explain_a_timeout(data, remark):
+    """The last answer that was not the right one, in its own words."""
+    one = check()
+    one.verdict(data, ended=True)
+    assert one.remark() == remark
+
+
 def test_a_redirect_can_be_what_is_wanted():
     """status and an empty body say so."""
     assert check(status=301, body="", nonce=False).verdict(answer(status="301 Moved", body=""), ended=False)
