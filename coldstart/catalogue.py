@@ -7,9 +7,10 @@ from pathlib import Path
 
 from coldstart import images
 from coldstart.agent import runtimes
+from coldstart.agent.records import Image
 from coldstart.errors import ImageError
 from coldstart.images import Reference, ResolvedImage
-from coldstart.model import Target
+from coldstart.model import Node, Target
 
 
 class Catalogue:
@@ -18,11 +19,13 @@ class Catalogue:
     def __init__(self) -> None:
         self._found: dict[tuple[str, str, str], asyncio.Task[ResolvedImage]] = {}
 
-    async def image(self, target: Target, arch: str) -> ResolvedImage:
+    async def image(self, target: Target, arch: str, node: Node) -> ResolvedImage:
         """For a node of architecture `arch`. ImageError if there is none."""
         reference = target.image_for(arch)
         if reference is None:
             raise ImageError(f"{target.where}: target {target.name} has no image for {arch}", hint="add one")
+        if _shares_our_engine(node) and images.is_tag(reference, _packaging(target), Path(target.base)):
+            return ResolvedImage(Image(str(reference), reference=str(reference)))  # it has what we could send
         return await self._resolved(target, arch, reference)
 
     async def previous(self, target: Target, arch: str) -> ResolvedImage | None:
@@ -40,7 +43,15 @@ class Catalogue:
 
 def _resolve(target: Target, node_arch: str, reference: Reference) -> ResolvedImage:
     """A machine may be of another architecture than its node: its image says so, or the target."""
-    packaging = runtimes.load(target.runtime).Runtime.packaging
     said = "" if isinstance(reference, str) else reference.get("arch", "")
     arch = target.options.get("arch") or said or node_arch
-    return images.resolve(reference, packaging=packaging, arch=arch, base=Path(target.base))
+    return images.resolve(reference, packaging=_packaging(target), arch=arch, base=Path(target.base))
+
+
+def _packaging(target: Target) -> str:
+    packaging: str = runtimes.load(target.runtime).Runtime.packaging
+    return packaging
+
+
+def _shares_our_engine(node: Node) -> bool:
+    return node.settings.get("ansible_connection") == "local" and "coldstart_docker_host" not in node.settings

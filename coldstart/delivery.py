@@ -43,7 +43,7 @@ class Delivery:
     async def _push(self, pusher: Pusher, target: Target, arch: str) -> None:
         try:
             previous = await self._common.catalogue.previous(target, arch)
-            for image in (previous, await self._common.catalogue.image(target, arch)):
+            for image in (previous, await self._common.catalogue.image(target, arch, self._node)):
                 if image is not None:
                     await pusher.push(target, image)
         except NoRuntime as error:

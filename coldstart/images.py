@@ -99,6 +99,13 @@ def resolve(reference: Reference, *, packaging: str, arch: str, base: Path) -> R
         raise ImageError(f"{error.filename or parts}: {error.strerror}", hint="name a file that can be read") from None
 
 
+def is_tag(reference: Reference, packaging: str, base: Path) -> bool:
+    """Whether only an engine can know it."""
+    if packaging != DOCKER_ARCHIVE or not isinstance(reference, str) or reference in _BUILT_IN:
+        return False
+    return _found(reference, packaging, base) is None
+
+
 def container(reference: str, arch: str, base: Path) -> Source | None:
     """The content of a container image; None for a tag that this machine's engine does not have for `arch`."""
     check(reference, DOCKER_ARCHIVE, base)

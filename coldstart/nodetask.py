@@ -191,7 +191,7 @@ class NodeTask:
 
     async def _prepared(self, talk: Conversation, target: Target, arch: str) -> tuple[Message, int]:
         assert self._pusher is not None
-        image = await self._common.catalogue.image(target, arch)
+        image = await self._common.catalogue.image(target, arch, self._node)
         previous = await self._common.catalogue.previous(target, arch)
         pushed = [await self._pusher.push(target, each) for each in (previous, image) if each]
         fetches = IMAGE_ABSENT in self._request.playbook.starts

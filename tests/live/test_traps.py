@@ -277,7 +277,7 @@ async def conversation() -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 async def prepare(talk: Conversation, runtime: str) -> None:
     target = Target(runtime, runtime, {"": "hello"}, Ready(port=8080, body=BODY, nonce=True))
-    image = await Catalogue().image(target, platform.machine())
+    image = await Catalogue().image(target, platform.machine(), Node("here"))
     await Pusher("here", talk, lambda event: None).push(target, image)
     fields = {"runtime": runtime, "options": {}, "image": to_json(image.image), "ready": to_json(target.ready)}
     await talk.ask("prepare", "prepared", target=runtime, previous=None, port=0, **fields)
