@@ -32,9 +32,9 @@ docs: ## write the generated parts of docs/ anew
 	@scripts/setup.sh dev
 	@.venv/bin/python scripts/docs.py
 
-lab: ## start a fleet of nodes on this machine (root); prints its inventory: docs/lab.md
+lab: ## start a fleet of nodes on this machine (root); prints its inventory; more: ARGS=--aarch64; docs/lab.md
 	@scripts/setup.sh dev
-	@PYTHONPATH=tests .venv/bin/python -m lab up
+	@PYTHONPATH=tests .venv/bin/python -m lab up $(ARGS)
 
 lab-down: ## remove that fleet, without a trace
 	@PYTHONPATH=tests .venv/bin/python -m lab down

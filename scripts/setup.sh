@@ -181,6 +181,8 @@ find_missing() {
     has ssh || want openssh-client "reaches the lab's nodes" "the lab (docs/lab.md) and its tests"
     has sshd || want openssh-server "runs in the lab's nodes, not on this machine itself" "the lab (docs/lab.md) and its tests"
     has podman || want podman "is a second engine that images are pushed to in tests" "the test of a push to podman"
+    has depmod || want kmod "lists a guest's kernel modules" "the lab's aarch64 machine and its tests"
+    has mke2fs || want e2fsprogs "makes a guest's disk" "the lab's aarch64 machine and its tests"
     has sudo || want sudo "makes a node's user root in tests" "the tests of nodes with sudo"
     has fish || want fish "is a login shell of a node in tests" "the tests of nodes with fish"
     has csh || want tcsh "is a login shell of a node in tests" "the tests of nodes with csh"

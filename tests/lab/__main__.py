@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lab import names, removal, shapes
 from lab.fleet import FOLDER, Lab, LabError
+from lab.guest import NotPossible
 from lab.network import CommandFailed
 from lab.waiting import TooLateError
 
@@ -19,7 +20,7 @@ def main() -> int:
     options = parser().parse_args()
     try:
         return run(options)
-    except (LabError, CommandFailed, TooLateError) as error:
+    except (LabError, CommandFailed, NotPossible, TooLateError) as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1
 
@@ -30,30 +31,37 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(dest="verb", required=True)
     up = verbs.add_parser("up", help="start a fleet, print what to do with it and its inventory's path")
     up.add_argument("--plain", type=int, default=0, metavar="N", help="N plain nodes instead of the default fleet")
+    up.add_argument("--aarch64", action="store_true", help=f"and an emulated aarch64 machine: {shapes.PI.name}")
     down = verbs.add_parser("down", help="remove it, and those that died")
     down.add_argument("--all", action="store_true", help="every lab on this machine")
     ssh = verbs.add_parser("ssh", help="into a node")
     ssh.add_argument("node")
     ssh.add_argument("argv", nargs=argparse.REMAINDER)
-    deed = verbs.add_parser("do", help="to a node of the default fleet: " + ", ".join(DEEDS))
+    deed = verbs.add_parser("do", help="to a node: " + ", ".join(DEEDS))
     deed.add_argument("deed", choices=DEEDS)
-    deed.add_argument("node", choices=[shape.name for shape in shapes.DEFAULT])
+    deed.add_argument("node", choices=[shape.name for shape in (*shapes.DEFAULT, shapes.PI)])
     return top
 
 
 def run(options: argparse.Namespace) -> int:
-    lab = Lab(options.folder)
     if options.verb == "up":
-        start(Lab(options.folder, shapes.plain(options.plain)) if options.plain else lab)
+        fleet = shapes.plain(options.plain) or shapes.DEFAULT
+        start(Lab(options.folder, (*fleet, shapes.PI) if options.aarch64 else fleet))
     elif options.verb == "down":
         stop(options.folder, everything=options.all)
     elif options.verb == "ssh":
-        argv = lab.ssh(options.node, *options.argv)
+        argv = Lab(options.folder).ssh(options.node, *options.argv)
         os.execvp(argv[0], argv)
     else:
-        found = getattr(lab.attach().nodes[options.node], options.deed)()
+        found = getattr(attached(options.folder).nodes[options.node], options.deed)()
         print(*(found or ()), sep="\n", end="\n" if found else "")
     return 0
+
+
+def attached(folder: Path) -> Lab:
+    """To the default fleet, as it was started."""
+    has_pi = (folder / shapes.PI.name).exists()
+    return Lab(folder, (*shapes.DEFAULT, shapes.PI) if has_pi else shapes.DEFAULT).attach()
 
 
 def start(lab: Lab) -> None:

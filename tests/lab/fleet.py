@@ -13,12 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from lab import access, cgroups, names, network, nodefiles, removal, shapes
+from lab import access, cgroups, guest, names, network, nodefiles, removal, shapes
 from lab.capture import Capture
 from lab.cgroups import NoController
+from lab.guest import Guest
 from lab.names import CONTROLLER, Names
 from lab.network import Plug, Segment
 from lab.node import Node
+from lab.packages import PackagesError
 from lab.shapes import Shape
 
 FOLDER = Path("/var/tmp/coldstart-lab")
@@ -69,10 +71,11 @@ class Lab:
     def up(self, owner: int = 0) -> None:
         """All nodes answer when it returns; LabError, and nothing is left, if that cannot be. owner: a process; when it
         has died, the next lab or `make lab-down` removes this one."""
+        _check_here(self.shapes)
         self._settle(_claim(self.folder, owner))
         try:
             self._make()
-        except NoController as error:
+        except (NoController, PackagesError) as error:
             self.down()
             raise LabError(str(error)) from None
         except BaseException:
@@ -124,7 +127,9 @@ class Lab:
         plugs = _plugs(self.shapes, segments, mine)
         hosts = "".join(f"{plug[0].address} {name}\n" for name, plug in plugs.items())
         self._segments = list(segments.values())
-        self.nodes = {s.name: Node(s, self.folder / s.name, plugs[s.name], hosts) for s in self.shapes}
+        for shape in self.shapes:
+            kind = Guest if shape.machine else Node
+            self.nodes[shape.name] = kind(shape, self.folder / shape.name, plugs[shape.name], hosts)
 
     def _make(self) -> None:
         assert self._names
@@ -161,15 +166,19 @@ class Lab:
         return f"{before}{',' if before else ''}{node.shape.user}@{node.address}"
 
 
-def _claim(folder: Path, owner: int) -> Names:
-    """A number, and a new folder."""
+def _check_here(fleet: Sequence[Shape]) -> None:
+    """Whether this machine has what these need."""
     if os.geteuid() != 0:
         raise LabError("the lab makes namespaces: it needs root")
-    for command in COMMANDS:
+    for command in COMMANDS + (guest.COMMANDS if any(shape.machine for shape in fleet) else ()):
         if not shutil.which(command):
             raise LabError(f"the lab needs {command}; next: scripts/setup.sh dev")
     if not cgroups.roots():
         raise LabError(f"the lab needs control groups, and there are none in {cgroups.ROOT}")
+
+
+def _claim(folder: Path, owner: int) -> Names:
+    """A number, and a new folder."""
     removal.remove_orphans()
     removal.forget(folder)
     try:

@@ -110,6 +110,21 @@ def connect(plug: Plug) -> None:
     )
 
 
+def connect_guest(plug: Plug, tap: str) -> None:
+    """The node's end is a bridge, and behind it a tap for the guest, who has the address."""
+    batch(plug.segment.netns, [f"link set {plug.port} master hub up"])
+    batch(
+        plug.netns,
+        [
+            "link add name inner type bridge forward_delay 0 mcast_snooping 0",
+            f"tuntap add dev {tap} mode tap",
+            *(f"link set {name} addrgenmode none" for name in ("inner", tap, plug.name)),
+            *(f"link set {name} master inner up" for name in (tap, plug.name)),
+            "link set inner up",
+        ],
+    )
+
+
 def throttle(plug: Plug, mbit: float) -> None:
     """Both directions. A queue's length in time: beyond it, packets are lost, and TCP slows down."""
     for netns, name in ((plug.segment.netns, plug.port), (plug.netns, plug.name)):

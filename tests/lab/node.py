@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from lab import boot, cgroups, network, nodefiles, traces
 from lab.names import Names
@@ -63,35 +64,34 @@ class Node:
         """Its folder, once."""
         self.folder.mkdir()
         (self.folder / "mnt").mkdir()
-        self._make_host_key()
+        self.make_host_key()
         nodefiles.write_disk(self.folder / "disk", self.shape, public_key)
 
     def wire(self) -> None:
         """Its control groups, its network namespace and its way to the switch."""
         cgroups.make(cgroups.leaf(self.group))
-        cgroups.limit(self.group, self.shape)
+        self._limit()
         network.add_node(self.netns)
         if self.shape.has_line:
             self._start_line()
         for plug in self.plugs[1 if self.shape.has_line else 0 :]:
             network.add_pair(plug)
-        for plug in self.plugs:
-            network.connect(plug)
+        self._connect()
         if self.shape.mbit:
             self.set_bandwidth(self.shape.mbit)
 
     def start(self, uptime_s: int | None = None) -> subprocess.Popen[str]:
         """What it returns is for `started`: others may start meanwhile."""
-        path = self._write("spec.json", self._spec(self.shape.uptime_s if uptime_s is None else uptime_s))
+        path = self.write("spec.json", self._spec(self.shape.uptime_s if uptime_s is None else uptime_s))
         argv = [sys.executable, "-S", "-m", "lab.boot", str(path)]
-        return subprocess.Popen(argv, env=_environ(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen(argv, env=environ(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def started(self, starting: subprocess.Popen[str]) -> None:
         out, problem = starting.communicate()
         if starting.returncode != 0:
             raise network.CommandFailed(problem.strip() or f"{self.name}: did not start")
         self._pid = int(out)
-        self._write("pid", self._pid)
+        self.write("pid", self._pid)
 
     def wait_ready(self) -> None:
         """SSH answers, and the engine if one was asked for."""
@@ -170,7 +170,7 @@ class Node:
 
     def change_host_key(self) -> None:
         """To one that the lab's known_hosts does not list."""
-        self._make_host_key()
+        self.make_host_key()
         self.path("etc/ssh/ssh_host_ed25519_key").write_text((self.folder / "host_key").read_text())
         self.sshd.stop()
         self.sshd.start()
@@ -223,11 +223,22 @@ class Node:
         """To a node that another process has started."""
         self._pid = int((self.folder / "pid").read_text())
 
+    def ask_engine(self, path: str) -> Any:
+        """What its engine answers; None if nobody does."""
+        return traces.ask(self.path("run/docker.sock"), path)
+
     # -- how
 
     @property
     def _names(self) -> Names:
         return self.plugs[0].segment.names
+
+    def _limit(self) -> None:
+        cgroups.limit(self.group, self.shape)
+
+    def _connect(self) -> None:
+        for plug in self.plugs:
+            network.connect(plug)
 
     def _inside(self) -> list[int]:
         """With its delay line."""
@@ -252,18 +263,18 @@ class Node:
         spec = {"folder": str(self.folder), "switch": plug.segment.netns, "netns": self.netns, "port": plug.port}
         spec["group"] = f"{self._names.group}/{cgroups.HELPERS}"
         settings = {name: getattr(self.shape, name) for name in _LINE_SETTINGS}
-        argv = [sys.executable, "-S", "-m", "lab.line", str(self._write("line.json", spec | {"settings": settings}))]
+        argv = [sys.executable, "-S", "-m", "lab.line", str(self.write("line.json", spec | {"settings": settings}))]
         with (self.folder / "line.log").open("w") as log:
-            done = subprocess.run(argv, env=_environ(), stdin=null, stdout=null, stderr=log, check=False)
+            done = subprocess.run(argv, env=environ(), stdin=null, stdout=null, stderr=log, check=False)
         if done.returncode != 0:
             raise network.CommandFailed(f"line of {self.name}: {(self.folder / 'line.log').read_text()}")
 
-    def _make_host_key(self) -> None:
+    def make_host_key(self) -> None:
         for name in ("host_key", "host_key.pub"):
             (self.folder / name).unlink(missing_ok=True)
         nodefiles.make_key(self.folder / "host_key", self.name)
 
-    def _write(self, name: str, data: object) -> Path:
+    def write(self, name: str, data: object) -> Path:
         path = self.folder / name
         path.write_text(json.dumps(data))
         return path
@@ -287,5 +298,5 @@ class Node:
         ]
 
 
-def _environ() -> dict[str, str]:
+def environ() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(TESTS), "PYTHONDONTWRITEBYTECODE": "1"}

@@ -57,7 +57,7 @@ class Engine:
 
     def get(self, path: str) -> Any:
         """What it answers; None if nobody does."""
-        return traces.ask(self._node.path("run/docker.sock"), path)
+        return self._node.ask_engine(path)
 
     def info(self) -> dict[str, Any]:
         """What it says about itself and its machine."""

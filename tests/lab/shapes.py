@@ -18,6 +18,7 @@ NO_DOCKER = (
     "/usr/*bin/runc",
 )
 NO_QEMU = ("/usr/bin/qemu-system-*",)
+_NOT_OF_MACHINES = ("uptime_s", "without", "shows", "user", "sudo", "groups", "login_shell", "rc")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 
 
@@ -27,6 +28,10 @@ class Shape:
 
     name: str
     site: str = "cloud"  # which kind of place; also its group in the inventory
+
+    # A machine of its own, emulated, instead of namespaces on this one's kernel: lab.guest. `cpus` are whole processors
+    # then, and `memory_bytes` is all it has; 2 and 1 GiB if nothing is said, as a small Raspberry Pi 4.
+    machine: Literal["", "aarch64"] = ""
 
     # The way to it. Delays are one way: up from the node, down to it. Any of them, or `line`, gives the node a delay
     # line, a process that every frame passes through; without one its link is a plain pair of interfaces.
@@ -58,10 +63,25 @@ class Shape:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"{self.name!r} is not a node's name: letters, digits, -")
+        strange = [name for name in _NOT_OF_MACHINES if getattr(self, name) != getattr(Shape, name)]
+        if self.machine and strange:
+            raise ValueError(f"{self.name} is a machine of its own: it has no {', '.join(strange)}")
+        if self.machine and self.cpus != int(self.cpus):
+            raise ValueError(f"{self.name} is a machine of its own: it has whole processors, not {self.cpus:g}")
 
     @property
     def has_line(self) -> bool:
         return self.line or any((self.up_ms, self.down_ms, self.jitter_ms, self.loss))
+
+    @property
+    def processors(self) -> int:
+        """Of a machine of its own."""
+        return int(self.cpus) or 2
+
+    @property
+    def ram_bytes(self) -> int:
+        """Of a machine of its own."""
+        return self.memory_bytes or 1 << 30
 
     def as_data(self) -> dict[str, Any]:
         return asdict(self)
@@ -85,6 +105,10 @@ DEFAULT = (
 )
 
 
+# Beside them, for whoever asks: it takes longer to start than all of them.
+PI = Shape("pi-4", "edge", machine="aarch64", up_ms=8, down_ms=5, jitter_ms=2, mbit=20, engine=True)
+
+
 def plain(count: int) -> tuple[Shape, ...]:
     """As many nodes as that, nothing special about them, at two sites."""
     return tuple(Shape(f"n{index}", ("cloud", "edge")[index % 2]) for index in range(1, count + 1))
@@ -93,11 +117,14 @@ def plain(count: int) -> tuple[Shape, ...]:
 def check(shapes: Sequence[Shape]) -> None:
     """ValueError for a fleet that cannot be."""
     names = [shape.name for shape in shapes]
+    machines = [shape.name for shape in shapes if shape.machine]
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"two nodes {name!r}")
     for shape in shapes:
         if shape.behind and shape.behind not in names[: names.index(shape.name)]:
             raise ValueError(f"{shape.name} is behind {shape.behind!r}, and no node before it has that name")
+        if shape.behind in machines:
+            raise ValueError(f"{shape.name} is behind {shape.behind!r}, a machine of its own: those are no jump hosts")
     if len(names) > MOST_NODES:
         raise ValueError(f"{len(names)} nodes: {MOST_NODES} fit into the lab's network")

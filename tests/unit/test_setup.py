@@ -44,8 +44,10 @@ FAKES = {
     "cc": "#!/bin/sh\n",
     "busybox": "#!/bin/sh\n",
     "csh": "#!/bin/sh\n",
+    "depmod": "#!/bin/sh\n",
     "fish": "#!/bin/sh\n",
     "ip": "#!/bin/sh\n",
+    "mke2fs": "#!/bin/sh\n",
     "ssh": "#!/bin/sh\n",
     "sshd": "#!/bin/sh\n",
     "podman": "#!/bin/sh\n",
@@ -191,7 +193,7 @@ def test_what_the_package_is_made_from_installs_it_anew(machine: Machine, change
 
 
 def test_developers_get_what_tests_need_and_users_do_not(machine: Machine) -> None:
-    lab = ("ip", "ssh", "sshd", "sudo", "fish", "csh", "podman")
+    lab = ("ip", "ssh", "sshd", "sudo", "fish", "csh", "podman", "depmod", "mke2fs")
     for name in ("tcpdump", "iptables", "cc", "qemu-aarch64", "qemu-img", "busybox", *lab):
         (machine.folder / "bin" / name).unlink()
     machine.setup("run")
@@ -199,7 +201,8 @@ def test_developers_get_what_tests_need_and_users_do_not(machine: Machine) -> No
     machine.setup("dev")
     for packages in ("tcpdump", "iptables", "gcc libc6-dev", "qemu-user", "qemu-utils", "busybox-static"):
         assert f"--no-remove {packages}\n" in machine.calls
-    for package in ("iproute2", "openssh-client", "openssh-server", "sudo", "fish", "tcsh", "podman"):
+    debian = ("iproute2", "openssh-client", "openssh-server", "sudo", "fish", "tcsh", "podman", "kmod", "e2fsprogs")
+    for package in debian:
         assert f"--no-remove {package}\n" in machine.calls
 
 

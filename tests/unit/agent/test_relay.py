@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import http.client
 import io
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -101,6 +103,20 @@ def test_a_file_that_is_another_has_no_valid_name(controller: Controller, tmp_pa
     with pytest.raises(BadContent):
         upstream.fetch(controller.port, Cache(str(tmp_path)), "0" * 64, 10)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_question_imports_nothing(controller: Controller, tmp_path: Path) -> None:
+    """The first one may be asked within a boot, if all that was needed before had been there."""
+    code = f"""
+import sys
+from coldstart.agent import upstream
+from coldstart.agent.cache import Cache
+before = set(sys.modules)
+upstream.fetch({controller.port}, Cache({str(tmp_path)!r}), {SHA!r}, {LAYER.size_bytes})
+print(*set(sys.modules) - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout == "\n"
 
 
 def test_what_was_not_offered(controller: Controller, tmp_path: Path) -> None:
