@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 from coldstart.agent.wire import Decoder, Encoder, Message, WireError
 from coldstart.clock import NodeClock, Offset, Sample
 from coldstart.errors import NodeError, ProtocolError
+from coldstart.window import Window
 
 PING_S = 5.0
 SILENCE_S = 15.0
@@ -87,6 +88,9 @@ class Conversation:
         self._pinger = asyncio.create_task(self._keep_pinging())
         self._pong = asyncio.Event()
         self.clock = NodeClock()
+        self._window = Window()
+        self._marks: dict[int, int] = {}  # by ping: bytes that it follows
+        self._way = asyncio.Event()  # it may be free again
         self.leftovers: tuple[str, ...] = ()
         self.sent_bytes = 0  # in messages
 
@@ -107,6 +111,8 @@ class Conversation:
         except (NodeError, TimeoutError):
             pass  # the watchdog on the other side does the same by itself once the stream is closed
         finally:
+            self._lost = True
+            self._way.set()
             self._pinger.cancel()
             if self._reading is not None:
                 self._reading.cancel()
@@ -149,6 +155,19 @@ class Conversation:
             return await self.attend(self._link.lend(serve))
         except OSError as error:
             raise await self._broken(str(error)) from None
+
+    async def make_way(self, size_bytes: int) -> None:
+        """Wait until so many bytes more may be under way to the node, beside the link. Somebody must be reading."""
+        while self._window.is_full and not self._lost:
+            await self._mark()
+            self._way.clear()
+            await self._way.wait()
+        self._window.add(size_bytes)
+        await self._mark()
+
+    async def _mark(self) -> None:
+        if self._window.wants_mark:
+            await self._ping(marks_bytes=self._window.mark())
 
     async def send(self, sha256: str, blocks: Iterator[bytes], pace: Callable[[int], Awaitable[None]]) -> Message:
         """What the node lacks of a blob, in messages; its last word: `have`, `refused`, or `got` if it lacks more.
@@ -244,12 +263,16 @@ class Conversation:
     def _answered(self, pong: Message, heard_ns: int) -> None:
         sent_ns = self._pings.pop(pong.get("id", -1), None)
         if sent_ns is not None:
+            if marked_bytes := self._marks.pop(pong["id"], 0):
+                self._window.answered(marked_bytes, heard_ns - sent_ns)
+                self._way.set()
             clocks = pong["monotonic_ns"], pong["boottime_ns"], pong["realtime_ns"]
             self.clock.add(Sample(sent_ns, heard_ns, *clocks))
             self._pong.set()
 
     async def _broken(self, reason: str) -> LinkLost:
         self._lost = True
+        self._way.set()
         said = (await self._link.close()).strip().splitlines()
         return LinkLost(f"{self._node}: link lost: {reason}" + (f" ({said[-1]})" if said else ""))
 
@@ -262,8 +285,11 @@ class Conversation:
             except OSError:
                 return
 
-    async def _ping(self) -> None:
+    async def _ping(self, marks_bytes: int = 0) -> None:
+        """marks_bytes: that it follows, and that have come through once it is answered."""
         self._ping_id += 1
+        if marks_bytes:
+            self._marks[self._ping_id] = marks_bytes
         message = self._encoder.encode("ping", id=self._ping_id)
         self._pings[self._ping_id] = time.monotonic_ns()
         await self._link.write(message)

@@ -60,7 +60,7 @@ class Pusher:
         self._talk = talk
         self._emit = emit
         self._throttle = throttle
-        self._registry = Registry(node, throttle)
+        self._registry = Registry(self._make_way)
         self._port: int | None = None  # 0: refused
 
     async def push(self, target: Target, resolved: ResolvedImage) -> Push:
@@ -120,6 +120,10 @@ class Pusher:
     async def _pace(self, size_bytes: int) -> None:
         if self._throttle:
             await self._throttle.pass_(self._node, size_bytes)
+
+    async def _make_way(self, size_bytes: int) -> None:
+        await self._pace(size_bytes)
+        await self._talk.make_way(size_bytes)
 
     async def _image(self, target: Target, resolved: ResolvedImage) -> str:
         """Into the engine."""

@@ -12,17 +12,17 @@ import asyncio
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 import h11
 
 from coldstart.source import MANIFEST_TYPE, Content
-from coldstart.throttle import Throttle
 
 READ_BYTES = 1 << 16
-SEND_BYTES = 1 << 17
+DISK_BYTES = 1 << 18
+SEND_BYTES = 1 << 15
 IDLE_S = 120.0  # a connection that asks nothing
 _ROUTE = re.compile(r"/v2/(?P<name>[a-z0-9._/-]+)/(?:manifests|blobs)/(?P<digest>sha256:[0-9a-f]{64})")
 _RANGE = re.compile(r"bytes=(\d+)-")
@@ -43,6 +43,9 @@ class Writer(Protocol):
     def close(self) -> None: ...
 
 
+Pace = Callable[[int], Awaitable[None]]
+
+
 @dataclass(frozen=True)
 class _Answer:
     status: int
@@ -52,12 +55,11 @@ class _Answer:
 
 
 class Registry:
-    """sent_bytes: bytes of answers, heads included, by the repository that was asked for; refused: paths that were
-    asked for and not offered."""
+    """pace: waits until so many bytes may be sent. sent_bytes: of answers, heads included, by the repository that was
+    asked for; refused: paths that were asked for and not offered."""
 
-    def __init__(self, node: str = "", throttle: Throttle | None = None) -> None:
-        self._node = node
-        self._throttle = throttle
+    def __init__(self, pace: Pace | None = None) -> None:
+        self._pace = pace
         self._offered: dict[str, Content] = {}
         self.sent_bytes: Counter[str] = Counter()
         self.refused: list[str] = []
@@ -86,17 +88,19 @@ class Registry:
         repository = route["name"] if route else ""
         await self._send(writer, repository, connection.send(head))
         if answer.blob is not None and request.method == b"GET":
-            blocks = answer.blob.read(answer.start, SEND_BYTES)
-            while data := await asyncio.to_thread(next, blocks, b""):  # a slow disk must not hold up the heartbeats
-                await self._send(writer, repository, connection.send(h11.Data(data=data)))
+            blocks = answer.blob.read(answer.start, DISK_BYTES)
+            while block := await asyncio.to_thread(next, blocks, b""):  # a slow disk must not hold up the heartbeats
+                for at in range(0, len(block), SEND_BYTES):
+                    data = connection.send(h11.Data(data=block[at : at + SEND_BYTES]))
+                    await self._send(writer, repository, data)
         await self._send(writer, repository, connection.send(h11.EndOfMessage()))
         return connection.our_state is h11.DONE and connection.their_state is h11.DONE
 
     async def _send(self, writer: Writer, repository: str, data: bytes | None) -> None:
         if not data:
             return
-        if self._throttle:
-            await self._throttle.pass_(self._node, len(data))
+        if self._pace:
+            await self._pace(len(data))
         writer.write(data)
         self.sent_bytes[repository] += len(data)
         await writer.drain()

@@ -233,6 +233,15 @@ def test_a_push_that_was_given_up_goes_on_later(coldstart: Coldstart, lab: Lab, 
     assert pushed["transfer_bytes"] < BIG_BYTES - held + 100_000
 
 
+def test_a_thin_link_stays_alive(coldstart: Coldstart, lab: Lab, tmp_path: Path) -> None:
+    """20 s of half a megabit: what is on its way never delays the heartbeats by so much that the link is given up."""
+    lab.nodes["open"].set_bandwidth(0.5)
+    push = Push(coldstart, lab, "open", f"it: {{runtime: process, image: {program(tmp_path / 'program', 1_250_000)}}}")
+    (pushed,) = push()
+    assert "link lost" not in push.stderr
+    assert pushed["transfer_bytes"] < 1_280_000
+
+
 # -- what goes wrong
 
 
@@ -327,6 +336,48 @@ def test_a_slow_node_holds_nobody_up(coldstart: Coldstart, lab: Lab, tmp_path: P
     out, err = running.communicate(timeout=60)
     assert running.returncode == 0, err
     assert [each["node"] for each in json.loads(out)["pushes"]] == ["closed", "open"]
+
+
+def test_what_the_node_may_ask_for(coldstart: Coldstart, lab: Lab, tmp_path: Path) -> None:
+    """While it is pushed to: its images by digest, and nothing else. Afterwards there is nobody to ask."""
+    node = lab.nodes["open"]
+    before = listening(node)
+    node.set_bandwidth(8)
+    push = Push(coldstart, lab, "open", f"it: {{runtime: process, image: {program(tmp_path / 'program')}}}")
+    running = push.start()
+    poll(lambda: parts(node))
+    port = next(port for port in listening(node) - before if asked(node, port, "/v2/") == 200)
+    hello = images.resolve("hello", packaging="executable", arch="x86_64", base=Path()).image.files["program"]
+    for path in (
+        "/v2/_catalog",
+        "/v2/x/tags/list",
+        "/v2/x/manifests/latest",
+        "/../../etc/passwd",
+        f"/v2/x/blobs/sha256:{hello}",
+    ):
+        assert asked(node, port, path) == 404, path
+    running.communicate(timeout=60)
+    assert running.returncode == 0
+    assert poll(lambda: listening(node) == before)
+
+
+def listening(node: Node) -> set[int]:
+    """TCP ports of its loopback where somebody listens."""
+    rows = [line.split() for line in node.run(["cat", "/proc/net/tcp"]).stdout.splitlines()[1:]]
+    return {int(row[1][9:], 16) for row in rows if row[1].startswith("0100007F:") and row[3] == "0A"}
+
+
+def asked(node: Node, port: int, path: str) -> int:
+    """The status of an answer; 0 if it is none of HTTP's."""
+    code = (
+        "import http.client, sys\n"
+        "try:\n"
+        f"    c = http.client.HTTPConnection('127.0.0.1', {port}, timeout=5); c.request('GET', sys.argv[1])\n"
+        "    print(c.getresponse().status)\n"
+        "except (OSError, http.client.HTTPException):\n"
+        "    print(0)"
+    )
+    return int(node.run(["python3", "-c", code, path]).stdout)
 
 
 def test_a_rate_for_all(coldstart: Coldstart, lab: Lab, tmp_path: Path) -> None:
