@@ -135,17 +135,18 @@ class Depot:
         """Into the controller's engine."""
         self._call(["docker", "load", "--quiet", "--input", str(path)])
 
-    def forget_at_desk(self, *tags: str) -> None:
-        self._call(["docker", "image", "rm", "--force", *tags])
-
     def take_stock(self) -> None:
         """What is in the engines now stays."""
         self.stock = {name: ids(node) for name, node in self.lab.nodes.items()}
 
+    def brought(self, name: str) -> list[str]:
+        """Ids of the images that have come to a node since."""
+        return sorted(ids(self.lab.nodes[name]) - self.stock.get(name, set()))
+
     def clear(self, names: Sequence[str]) -> None:
         """Whatever was delivered."""
         for node in (self.lab.nodes[name] for name in names):
-            if more := sorted(ids(node) - self.stock.get(node.name, set())):
+            if more := self.brought(node.name):
                 node.run(["docker", "image", "rm", "--force", *more])
             node.run(["rm", "-rf", CACHE, ARRIVED])
 

@@ -99,12 +99,13 @@ class Layers:
         return rows.layer_rows(tally, len(names), f" over {NARROW_MBIT} Mbit/s" if NARROW in names else "")
 
     def _stock(self) -> None:
-        self._below = [os.urandom(LAYER_BYTES) for _ in range(LAYERS - 1)]
-        first = depot.container(self._site.folder / "first.tar", [*self._below, os.urandom(LAYER_BYTES)])
+        below = [os.urandom(LAYER_BYTES) for _ in range(LAYERS - 1)]
+        first = depot.container(self._site.folder / "first.tar", [*below, os.urandom(LAYER_BYTES)])
         self._site.load_at_desk(first.path)
         self._site.push((*OPEN, CLOSED, NARROW), str(first.path))
         self._site.take_stock()
         first.path.unlink()
+        self._below = below
 
     def _changed(self) -> Iterator[Container]:
         """In a file and in the desk's engine."""
@@ -128,15 +129,21 @@ class Layers:
         def file(case: Container, tally: Tally) -> None:
             tally.add("file", came(site.push(names, str(case.path)), "pulled", names))
 
+        def by_hand(command: str) -> Leg:
+            leg = site.shell(names, command)
+            if lacking := [name for name in names if not site.brought(name)]:
+                raise Failed(f"{command}: no image came to {', '.join(lacking)}")
+            return leg
+
         def save(case: Container, tally: Tally) -> None:
-            tally.add("save", site.shell(names, f"docker save {case.tag} | {{ssh}} {{node}} docker load"))
+            tally.add("save", by_hand(f"docker save {case.tag} | {{ssh}} {{node}} docker load"))
 
         def load(case: Container, tally: Tally) -> None:
-            tally.add("load", site.shell(names, f"{{ssh}} {{node}} docker load <{case.path}"))
+            tally.add("load", by_hand(f"{{ssh}} {{node}} docker load <{case.path}"))
 
         def alone(case: Container, tally: Tally) -> None:
             path = case.partial(site.folder / "partial.tar")
-            tally.add("alone", site.shell(names, f"{{ssh}} {{node}} docker load <{path}"))
+            tally.add("alone", by_hand(f"{{ssh}} {{node}} docker load <{path}"))
 
         def closed(case: Container, tally: Tally) -> None:
             tally.add("closed", came(site.push([CLOSED], str(case.path)), "loaded", [CLOSED]))

@@ -52,8 +52,8 @@ class Pair:
 
 PAIRS = (
     Pair("engine", "save", "from the engine", "docker save | ssh docker load"),
-    Pair("file", "load", "from a file", "ssh docker load <FILE"),
-    Pair("file", "alone", "from a file", "the layer alone in an archive: ssh docker load <FILE", has_goal=False),
+    Pair("file", "load", "from a file", "ssh docker load < FILE"),
+    Pair("file", "alone", "from a file", "the layer alone in an archive: ssh docker load < FILE", has_goal=False),
     Pair("file", "closed", "from a file", "coldstart without a forward: a whole archive", has_goal=False),
 )
 

@@ -1,7 +1,7 @@
 """What passes on nodes' links: the kernel's counters of their own interfaces, and how fast they grow.
 
-The counters are of frames. On a plain pair of interfaces a frame is what TCP hands over, up to 64 KiB with one head:
-on a cable it would be cut into 1500 bytes, and whoever sends, the heads would be 4.6 % more.
+The counters are of frames with their heads. On a pair of interfaces a frame is what TCP hands over, up to 64 KiB: on a
+cable it would be cut into 1500 bytes, and the heads would be 4.6 % more, whoever sends.
 """
 
 from __future__ import annotations

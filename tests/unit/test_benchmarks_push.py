@@ -121,7 +121,7 @@ def test_goals_of_a_layer_are_of_a_node():
 
 
 def test_on_a_slow_link_bytes_have_no_goal():
-    """Frames are small there, and their heads count."""
+    """Frames are smaller there, and their heads count; the seconds are what it is for."""
     found = pushrows.layer_rows(layers(0.4, int(1.05 * LAYER_BYTES), 1), 1, " over 40 Mbit/s")
     assert [row.met for row in found] == [None, True] * 2 + [True]
     assert "1 node over 40 Mbit/s" in found[0].what
