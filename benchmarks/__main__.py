@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import clockerror, fanout, floor, help_cpu, result, skew, unikernel, witness
+from benchmarks import clockerror, fanout, floor, help_cpu, push, result, skew, unikernel, witness
 from benchmarks.booting import Cancel, Failed
 from benchmarks.machine import Machine, machine
 from benchmarks.result import NotRun, Row
@@ -26,6 +26,7 @@ BENCHMARKS = {
     "skew": skew,
     "fanout": fanout,
     "clockerror": clockerror,
+    "push": push,
 }
 FILE_WIDTH = 200
 CANCELLED = 130  # as shells say of Ctrl-C

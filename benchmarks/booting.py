@@ -107,7 +107,7 @@ def _await_answer(place: Place) -> None:
 
 
 @contextmanager
-def _node(run: str) -> Iterator[None]:
+def alone(run: str) -> Iterator[None]:
     """This machine, for us alone: a sweep that begins meanwhile would take our instances for a dead run's."""
     try:
         held = lock.take(run)
@@ -142,7 +142,7 @@ def booters(wanted: Sequence[What], cancel: Cancel) -> Iterator[list[Booter]]:
     """Several at once, for one run: they may be booted in turns, or beside each other."""
     run = f"bench-{secrets.token_hex(4)}"
     made: list[Any] = []
-    with _node(run), tempfile.TemporaryDirectory(prefix="coldstart-bench-") as scratch:
+    with alone(run), tempfile.TemporaryDirectory(prefix="coldstart-bench-") as scratch:
         context = Context(run, scratch)
         loop = BootLoop(cancel.fd)
         try:
