@@ -13,7 +13,7 @@ from coldstart import sudo
 from coldstart.errors import NodeError
 from coldstart.link import NotLent, Serve, Unreachable
 
-START_S = 30.0  # for a login shell on a busy board, and some 100 kB of code over a thin link
+START_S = 30.0  # for a login shell on a busy board, and some 60 kB of code over a thin link
 END_S = 3.0  # an agent that was told goodbye is gone by then; one that was not told cleans up without us
 _TAIL_BYTES = 4096
 

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -177,9 +178,29 @@ def test_the_bundle_is_the_same_everywhere():
     first = bundle.build()
     assert first == bundle.build()
     assert first.sha256 == hashlib.sha256(first.data).hexdigest()
-    with zipfile.ZipFile(io.BytesIO(first.data)) as archive:
+    with zipfile.ZipFile(io.BytesIO(zlib.decompress(first.data))) as archive:
         assert {Path(name).suffix for name in archive.namelist()} == {".py"}
         assert "coldstart/agent/runtimes/process.py" in archive.namelist()
+
+
+class _Undocumented(ast.NodeTransformer):
+    """Docstrings are all the same."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr:
+        if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            node.value.value = ""
+        return node
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(AGENT)))
+def test_what_travels_is_the_same_program(path):
+    """But for docstrings and comments, statement by statement on the same lines."""
+    source = path.read_bytes()
+    mine, bare = (_Undocumented().visit(ast.parse(each)) for each in (source, bundle.bare(source)))
+    assert ast.dump(bare) == ast.dump(mine)
+    lines = ([node.lineno for node in ast.walk(tree) if isinstance(node, ast.stmt)] for tree in (mine, bare))
+    assert len({tuple(each) for each in lines}) == 1
+    assert b"#" not in b"".join(line for line in bundle.bare(source).splitlines() if line.lstrip().startswith(b"#"))
 
 
 def pythons() -> list[str]:
