@@ -6,6 +6,7 @@ link is gone. `Broken` says so; what has arrived by then may be kept, for the ne
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401 - the first connection by name loads it, and that may be in the middle of a boot
 import http.client
 import re
 from collections.abc import Iterator

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import http.client
 import io
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,6 +64,33 @@ def blob(content: source.Blob, kind: str = "blobs") -> str:
 
 
 # -- files
+
+_FETCH = """
+import hashlib, sys
+from coldstart.agent import measurer
+from coldstart.agent.cache import Cache
+from coldstart.agent.records import Image
+from coldstart.agent.runtimes import StartFailed
+from coldstart.agent.supply import Files
+before = set(sys.modules)
+sha256, port, folder = sys.argv[1:]
+for asked in sha256, "0" * 64:
+    files = Files(Image("it", {"program": asked}, {"program": 1}), Cache(folder), int(port))
+    try:
+        files.absent()
+        files.obtain("coldstart.local/boot-0-0")
+    except StartFailed:
+        pass
+print(sorted(set(sys.modules) - before))
+"""
+
+
+def test_a_first_fetch_imports_nothing(controller: Controller, tmp_path: Path) -> None:
+    """It may be in the middle of a boot: what a node had already was not fetched before. Nor does one that fails."""
+    argv = [sys.executable, "-c", _FETCH, SHA, str(controller.port), str(tmp_path)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+    assert (tmp_path / SHA).is_file()
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
