@@ -328,6 +328,21 @@ def test_a_slow_node_holds_nobody_up(coldstart: Coldstart, lab: Lab, tmp_path: P
     assert [each["node"] for each in json.loads(out)["pushes"]] == ["closed", "open"]
 
 
+@pytest.mark.parametrize("kind", ["container", "program"])
+def test_a_thin_link_stays_alive(coldstart: Coldstart, lab: Lab, tmp_path: Path, kind: str) -> None:
+    """An image that takes half a minute must not stand before the heartbeats in a queue: one link brings it."""
+    lab.nodes["open"].set_bandwidth(1)
+    if kind == "container":
+        layers = [noise(MIB, seed) for seed in range(3)]
+        target = f"it: {{runtime: docker, image: {container(tmp_path / 'app.tar', *layers)}}}"
+    else:
+        target = f"it: {{runtime: process, image: {program(tmp_path / 'program', 3 * MIB)}}}"
+    push = Push(coldstart, lab, "open", target)
+    (pushed,) = push()
+    assert "trying again" not in push.stderr
+    assert pushed["transfer_bytes"] < 3.2 * MIB
+
+
 def test_a_rate_for_all(coldstart: Coldstart, lab: Lab, tmp_path: Path) -> None:
     """Nodes share it: 4 MiB in all take 2 s and no less."""
     path = container(tmp_path / "app.tar", noise(2 * MIB))
