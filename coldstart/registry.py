@@ -18,14 +18,17 @@ from typing import Protocol
 
 import h11
 
-from coldstart.source import MANIFEST_TYPE, Content
+from coldstart.source import Content
 from coldstart.throttle import Throttle
 
 READ_BYTES = 1 << 16
-SEND_BYTES = 1 << 17
+LOAD_BYTES = 1 << 17  # from the disk at once
+SEND_BYTES = 1 << 15  # at once; a heartbeat may have to wait for one of every connection
 IDLE_S = 120.0  # a connection that asks nothing
-_ROUTE = re.compile(r"/v2/(?P<name>[a-z0-9._/-]+)/(?:manifests|blobs)/(?P<digest>sha256:[0-9a-f]{64})")
-_RANGE = re.compile(r"bytes=(\d+)-")
+MAX_NAMES = 100_000  # a node may ask under any; so many boots there are not
+MAX_REFUSED = 100
+_ROUTE = re.compile(r"/v2/(?P<name>[a-z0-9._/-]{1,255})/(?P<kind>manifests|blobs)/(?P<digest>sha256:[0-9a-f]{64})")
+_RANGE = re.compile(r"bytes=(\d{1,18})-")
 _VERSION = ("Docker-Distribution-Api-Version", "registry/2.0")
 
 
@@ -52,8 +55,8 @@ class _Answer:
 
 
 class Registry:
-    """sent_bytes: bytes of answers, heads included, by the repository that was asked for; refused: paths that were
-    asked for and not offered."""
+    """sent_bytes: bytes of answers, heads included, by the repository that was asked for; refused: the first paths
+    that were asked for and not offered."""
 
     def __init__(self, node: str = "", throttle: Throttle | None = None) -> None:
         self._node = node
@@ -83,10 +86,10 @@ class Registry:
         route = _ROUTE.fullmatch(path)
         answer = self._answer(request, path, route)
         head = h11.Response(status_code=answer.status, headers=[_VERSION, *answer.headers])
-        repository = route["name"] if route else ""
+        repository = self._counted(route["name"]) if route else ""
         await self._send(writer, repository, connection.send(head))
         if answer.blob is not None and request.method == b"GET":
-            blocks = answer.blob.read(answer.start, SEND_BYTES)
+            blocks = answer.blob.read(answer.start, LOAD_BYTES)
             while data := await asyncio.to_thread(next, blocks, b""):  # a slow disk must not hold up the heartbeats
                 await self._send(writer, repository, connection.send(h11.Data(data=data)))
         await self._send(writer, repository, connection.send(h11.EndOfMessage()))
@@ -95,11 +98,17 @@ class Registry:
     async def _send(self, writer: Writer, repository: str, data: bytes | None) -> None:
         if not data:
             return
-        if self._throttle:
-            await self._throttle.pass_(self._node, len(data))
-        writer.write(data)
-        self.sent_bytes[repository] += len(data)
-        await writer.drain()
+        step = min(SEND_BYTES, self._throttle.piece_bytes) if self._throttle else SEND_BYTES
+        for at in range(0, len(data), step):
+            piece = data[at : at + step]
+            if self._throttle:
+                await self._throttle.pass_(self._node, len(piece))
+            writer.write(piece)
+            self.sent_bytes[repository] += len(piece)
+            await writer.drain()
+
+    def _counted(self, repository: str) -> str:
+        return repository if repository in self.sent_bytes or len(self.sent_bytes) < MAX_NAMES else ""
 
     def _answer(self, request: h11.Request, path: str, route: re.Match[str] | None) -> _Answer:
         if request.method not in (b"GET", b"HEAD"):
@@ -108,18 +117,18 @@ class Registry:
             return _Answer(200, (("Content-Length", "0"),))
         blob = self._offered.get(route["digest"]) if route else None
         if blob is None:
-            self.refused.append(path)
+            if len(self.refused) < MAX_REFUSED:
+                self.refused.append(path)
             return _Answer(404, (("Content-Length", "0"),))
         start = _start(request)
         if start and start >= blob.size_bytes:
             return _Answer(416, (("Content-Range", f"bytes */{blob.size_bytes}"), ("Content-Length", "0")))
-        return _found(blob, start)
+        return _found(blob, start, is_manifest=route is not None and route["kind"] == "manifests")
 
 
-def _found(blob: Content, start: int) -> _Answer:
-    kind = blob.media_type if blob.media_type == MANIFEST_TYPE else "application/octet-stream"
+def _found(blob: Content, start: int, *, is_manifest: bool) -> _Answer:
     headers = [
-        ("Content-Type", kind),
+        ("Content-Type", blob.media_type if is_manifest else "application/octet-stream"),
         ("Content-Length", str(blob.size_bytes - start)),
         ("Docker-Content-Digest", blob.digest),
         ("Accept-Ranges", "bytes"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import select
+import socket
 from typing import Any
 
 import asyncssh
@@ -16,6 +18,8 @@ from coldstart.link import NotLent, Serve, Unreachable
 START_S = 30.0  # for a login shell on a busy board, and some 100 kB of code over a thin link
 END_S = 3.0  # an agent that was told goodbye is gone by then; one that was not told cleans up without us
 _TAIL_BYTES = 4096
+_UNSENT_BYTES = 1 << 16  # that the kernel may hold back
+_SHORTEST_WAIT_S, _LONGEST_WAIT_S = 0.001, 0.05
 
 # What an agent's stderr and exit code say when it never spoke: (pattern, kind, text, hint).
 _STILLBORN: tuple[tuple[str, str, str, str], ...] = (
@@ -86,7 +90,7 @@ class SshLink:
 
         async def answer(reader: asyncssh.SSHReader[bytes], writer: asyncssh.SSHWriter[bytes]) -> None:
             with contextlib.suppress(asyncssh.Error, OSError):  # of a connection that broke: there will be another
-                await serve(reader, writer)
+                await serve(reader, _Patient(writer))
 
         try:
             async with asyncio.timeout(START_S):
@@ -137,6 +141,34 @@ class SshLink:
             while data := await self._process.stderr.read(1 << 12):
                 self._stderr += data
                 del self._stderr[:-_TAIL_BYTES]
+
+
+class _Patient:
+    """Writes to a forwarded connection, and waits until nearly all has left this machine. asyncssh alone puts as much
+    into its queue as the peer's window takes, 2 MiB of every connection, and on a thin link the heartbeats behind that
+    come too late."""
+
+    def __init__(self, writer: asyncssh.SSHWriter[bytes]) -> None:
+        self._writer = writer
+        self.write, self.close = writer.write, writer.close
+        self._socket = writer.get_extra_info("socket")  # none behind a ProxyCommand
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
+
+    async def drain(self) -> None:
+        await self._writer.drain()
+        wait_s = _SHORTEST_WAIT_S
+        while not self._has_left():
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+
+    def _has_left(self) -> bool:
+        if self._socket is None or self._socket.fileno() < 0:
+            return True
+        poll = select.poll()
+        poll.register(self._socket.fileno(), select.POLLOUT)
+        return bool(poll.poll(0))
 
 
 def stillborn(node: str, said: str, status: int) -> NodeError:

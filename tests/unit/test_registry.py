@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coldstart import source
-from coldstart.registry import Registry
+from coldstart.registry import MAX_REFUSED, Registry
 from coldstart.throttle import Throttle
 
 LAYER = source.in_memory(bytes(range(256)) * 2000, source.LAYER_TYPE)
@@ -91,6 +91,28 @@ def test_a_connection_serves_what_an_engine_asks_for() -> None:
     assert manifest[1][b"docker-content-digest"] == MANIFEST.digest.encode()
     assert (config[2], layer[2]) == (CONFIG.data, LAYER.data)
     assert registry.refused == []
+
+
+def test_a_manifest_of_dockers_kind_is_called_so() -> None:
+    """An OCI layout may hold one; engines refuse a manifest that is called anything else."""
+    manifest = source.in_memory(b"{}", "application/vnd.docker.distribution.manifest.v2+json")
+    [(_, headers, _)] = answers(asked(offering(manifest), get(path_of(manifest, "manifests"))), "GET")
+    assert headers[b"content-type"] == manifest.media_type.encode()
+
+
+def test_a_node_that_asks_without_an_end() -> None:
+    """What it asks for is not kept for ever."""
+    registry = offering(CONFIG)
+    asked(registry, *(get(f"/nothing/{number}") for number in range(2 * MAX_REFUSED)))
+    assert len(registry.refused) == MAX_REFUSED
+    [(status, _, _)] = answers(asked(registry, get(path_of(CONFIG).replace(NAME, "x" * 256))), "GET")
+    assert status == 404
+
+
+def test_a_range_beyond_all_numbers() -> None:
+    """It is no range that is understood, and no error either."""
+    data = asked(offering(CONFIG), get(path_of(CONFIG), f"Range: bytes={'9' * 5000}-"))
+    assert answers(data, "GET")[0][0] == 200
 
 
 def test_head_has_the_size_and_no_body() -> None:
@@ -205,3 +227,24 @@ def test_the_limit_holds_and_is_shared_evenly() -> None:
     order, took_s = _together(*many, lambda t, o: _pass(t, "modest", 20, o))
     assert took_s >= 0.079  # 80 pieces of 1 ms; the first passes at once
     assert 18 <= order[:40].count("modest") <= 20
+
+
+def test_a_low_limit_is_kept_in_small_pieces() -> None:
+    """At 2 kB/s for all, none of many connections waits for a whole piece of each of the others."""
+
+    async def first_bytes() -> float:
+        registry = Registry("node", Throttle(2000))
+        registry.offer([LAYER])
+        async with listening(registry) as port:
+            began_s = time.monotonic()
+            opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4)]
+            for _, writer in opened:
+                writer.write(get(path_of(LAYER)))
+            for reader, _ in opened:
+                await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(100)
+            for _, writer in opened:
+                writer.transport.abort()
+            return time.monotonic() - began_s
+
+    assert asyncio.run(first_bytes()) < 4
