@@ -64,8 +64,11 @@ class Link(Protocol):
     async def write(self, data: bytes) -> None: ...
 
     async def lend(self, serve: Serve) -> int:
-        """A port on the node's loopback: whoever connects there is answered by `serve`, until the link is closed.
-        NotLent if there can be none."""
+        """A port on the node's loopback: whoever connects there is answered by `serve`, until it is taken back or the
+        link is closed. NotLent if there can be none."""
+
+    async def take_back(self) -> None:
+        """End what was lent: from now on nobody can connect there."""
 
     async def close(self) -> str:
         """End the stream; what the other side wrote to stderr, for messages."""
@@ -149,6 +152,10 @@ class Conversation:
             return await self.attend(self._link.lend(serve))
         except OSError as error:
             raise await self._broken(str(error)) from None
+
+    async def take_back(self) -> None:
+        """See `Link.take_back`."""
+        await self.attend(self._link.take_back())
 
     async def send(self, sha256: str, blocks: Iterator[bytes], pace: Callable[[int], Awaitable[None]]) -> Message:
         """What the node lacks of a blob, in messages; its last word: `have`, `refused`, or `got` if it lacks more.

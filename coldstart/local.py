@@ -39,11 +39,14 @@ class LocalLink:
         self._servers.append(server)
         return int(server.sockets[0].getsockname()[1])
 
+    async def take_back(self) -> None:
+        while self._servers:
+            self._servers.pop().close()
+
     async def close(self) -> str:
         """Close its stdin, which ends it; kill it only if it does not."""
         assert self._process.stdin is not None
-        for server in self._servers:
-            server.close()
+        await self.take_back()
         self._process.stdin.close()
         try:
             async with asyncio.timeout(KILL_S):

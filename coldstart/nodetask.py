@@ -85,6 +85,8 @@ class NodeTask:
         try:
             for target in self._targets():
                 skipped |= await self._prepare(talk, target, arch)
+            if IMAGE_ABSENT not in self._request.playbook.starts:
+                await self._pusher.take_back()
         finally:
             self._pushed_bytes += self._pusher.sent_bytes
         for wave in self._waves(self._orders(skipped)):

@@ -87,6 +87,12 @@ class Pusher:
             self._registry.offer(resolved.source.blobs() if resolved.source else _files_of(resolved).values())
         return await self._lent()
 
+    async def take_back(self) -> None:
+        """All has been pushed: nothing of it can be had on the node's loopback any more."""
+        if self._port:
+            await self._talk.take_back()
+        self._port = None
+
     def with_transfer(self, boot: Boot) -> Boot:
         """The boot, with what was sent in the middle of it."""
         if "pulled" not in boot.marks_ns:

@@ -63,6 +63,7 @@ class SshLink:
         self._heard = False
         self._stderr = bytearray()
         self._drain = asyncio.create_task(self._keep_tail())
+        self._lent: list[asyncssh.SSHListener] = []
         key = connection.get_server_host_key()
         self.host_key = f"{key.get_algorithm()} {key.get_fingerprint()}" if key else ""
 
@@ -100,7 +101,15 @@ class SshLink:
             raise NotLent(f"{self._node}: its SSH server refuses to forward a port", hint=hint) from None
         except (asyncssh.Error, OSError) as error:
             raise ConnectionResetError(getattr(error, "reason", str(error))) from None
+        self._lent.append(listener)
         return listener.get_port()
+
+    async def take_back(self) -> None:
+        while self._lent:
+            listener = self._lent.pop()
+            listener.close()
+            with contextlib.suppress(asyncssh.Error, OSError):  # of a link that broke: that has ended it as well
+                await listener.wait_closed()
 
     async def close(self) -> str:
         """End the agent's input, which ends it; then the connection. What it said, and by which signal it ended."""

@@ -232,6 +232,43 @@ def test_a_push_that_was_given_up_goes_on_later(coldstart: Coldstart, lab: Lab, 
     assert pushed["transfer_bytes"] < BIG_BYTES - held + 100_000
 
 
+_REGISTRIES = """
+import http.client
+found = 0
+for line in open("/proc/net/tcp").readlines()[1:]:
+    address, state = line.split()[1], line.split()[3]
+    if state == "0A" and address.startswith("0100007F:"):
+        asked = http.client.HTTPConnection("127.0.0.1", int(address[-4:], 16), timeout=2)
+        try:
+            asked.request("GET", "/v2/")
+            found += asked.getresponse().getheader("Docker-Distribution-Api-Version") is not None
+        except (OSError, http.client.HTTPException):
+            pass
+print(found)
+"""
+
+
+def registries(node: Node) -> int:
+    """Ports of its loopback where images can be had."""
+    return int(node.run(["python3", "-c", _REGISTRIES]).stdout)
+
+
+def test_the_port_is_lent_for_the_push_alone(coldstart: Coldstart, lab: Lab, tmp_path: Path) -> None:
+    """While boots are measured nobody on the node can ask for images any more."""
+    node = lab.nodes["open"]
+    node.set_bandwidth(30)
+    targets = f"it: {{runtime: process, image: {program(tmp_path / 'program')}}}"
+    playbook = coldstart.playbook(targets, load="boots: 2, gap: 4s")
+    argv = [COMMAND, "sweep", str(lab.inventory), "--limit", "open", "--playbook", playbook, "--start", "warm"]
+    with subprocess.Popen(argv, env=coldstart.environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as running:
+        poll(lambda: parts(node) > 0)
+        assert registries(node) == 1
+        poll(lambda: any(len(name) == 64 for name in cached(node)))
+        poll(lambda: registries(node) == 0, 3)
+        assert running.poll() is None
+        assert running.wait(60) == 0, running.stdout
+
+
 # -- what goes wrong
 
 
