@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import io
+import os
 import subprocess
 import sys
 import threading
@@ -136,6 +137,17 @@ def test_what_was_not_offered(controller: Controller, tmp_path: Path) -> None:
     """Said, and nothing kept."""
     with pytest.raises(NotOffered):
         upstream.fetch(controller.port, Cache(str(tmp_path)), hashlib.sha256(b"").hexdigest(), 10)
+
+
+@pytest.mark.parametrize(("repository", "syncs"), [(upstream.FILES, 1), ("coldstart.local/boot-0-0", 0)])
+def test_what_a_push_brings_outlasts_a_power_cut(
+    controller: Controller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repository: str, syncs: int
+) -> None:
+    """The disk has all of it before it has its valid name; a boot does not wait for that."""
+    seen: list[tuple[int, bool]] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: seen.append((os.fstat(fd).st_size, (tmp_path / SHA).exists())))
+    upstream.fetch(controller.port, Cache(str(tmp_path)), SHA, LAYER.size_bytes, repository)
+    assert seen == [(LAYER.size_bytes, False)] * syncs
 
 
 def test_nobody_there(tmp_path: Path) -> None:
