@@ -55,6 +55,29 @@ _T = TypeVar("_T")
 Serve = Callable[[Any, Any], Awaitable[None]]  # a connection's reader and writer
 
 
+class Lent:
+    """What answers on a lent port: `serve`, until it is cut."""
+
+    def __init__(self, serve: Serve) -> None:
+        self._serve = serve
+        self._answering: set[asyncio.Task[Any]] = set()
+
+    async def __call__(self, reader: Any, writer: Any) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._answering.add(task)
+        try:
+            await self._serve(reader, writer)
+        except asyncio.CancelledError:
+            pass  # cut: whoever asked sees the connection end
+        finally:
+            self._answering.discard(task)
+
+    def cut(self) -> None:
+        for task in self._answering:
+            task.cancel()
+
+
 class Link(Protocol):
     """A byte stream to an agent that has been started."""
 
@@ -68,7 +91,7 @@ class Link(Protocol):
         link is closed. NotLent if there can be none."""
 
     async def take_back(self) -> None:
-        """End what was lent: from now on nobody can connect there."""
+        """End what was lent: nobody can connect there any more, and who has is cut off."""
 
     async def close(self) -> str:
         """End the stream; what the other side wrote to stderr, for messages."""
@@ -106,6 +129,7 @@ class Conversation:
         try:
             if not self._lost:
                 async with asyncio.timeout(FAREWELL_S):
+                    await self._link.take_back()  # in the midst of a fetch no goodbye would be heard
                     await self._farewell()
         except (NodeError, TimeoutError):
             pass  # the watchdog on the other side does the same by itself once the stream is closed

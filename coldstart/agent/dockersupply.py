@@ -96,6 +96,7 @@ class DockerSupply:
         self._port = port
         self._stock = stock
         self._files: Sequence[str] = ()
+        self._asked: Engine | None = None  # what obtains it
         self._files_of = stock.brought[image.id]  # the time it was brought that they are of
         try:
             with ask() as engine:
@@ -154,12 +155,21 @@ class DockerSupply:
     def obtain(self, repository: str) -> str:
         try:
             with self._ask() as engine:
+                self._asked = engine
                 pulled = self._pull(engine, self._image, repository)
         except ApiError as error:
             raise StartFailed(f"Docker: {error}") from None
+        finally:
+            self._asked = None
         if pulled.had > self._shared:
             return f"{pulled.had} layers of it were there already, because other images of the engine have them"
         return ""
+
+    def give_up(self) -> None:
+        """An engine would try again and again."""
+        engine = self._asked
+        if engine is not None:
+            engine.abort()
 
     def _pull(self, engine: Engine, image: Image, repository: str = "") -> dockerimage.Pulled:
         pulled = dockerimage.pull(engine, image, self._port, repository)

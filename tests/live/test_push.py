@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import random
 import secrets
+import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -267,6 +269,29 @@ def test_the_port_is_lent_for_the_push_alone(coldstart: Coldstart, lab: Lab, tmp
         poll(lambda: registries(node) == 0, 3)
         assert running.poll() is None
         assert running.wait(60) == 0, running.stdout
+
+
+@pytest.mark.parametrize("kind", ["container", "program"])
+def test_an_end_in_the_middle_of_a_boots_fetch(coldstart: Coldstart, lab: Lab, tmp_path: Path, kind: str) -> None:
+    """Nobody waits for the rest of an image that nobody wants any more."""
+    node = lab.nodes["open"]
+    node.set_bandwidth(4)
+    if kind == "container":
+        target = f"it: {{runtime: docker, image: {container(tmp_path / 'app.tar', noise(4 * MIB))}}}"
+    else:
+        target = f"it: {{runtime: process, image: {program(tmp_path / 'program', 4 * MIB)}}}"
+    playbook = coldstart.playbook(target, timeout="60s")
+    argv = [COMMAND, "sweep", str(lab.inventory), "--limit", "open", "--playbook", playbook, "--start", "image-absent"]
+    with subprocess.Popen(argv, env=coldstart.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        there = (lambda: ours(node)) if kind == "container" else lambda: any(len(name) == 64 for name in cached(node))
+        poll(there)
+        poll(lambda: not there())
+        time.sleep(1)
+        began_s = time.monotonic()
+        running.terminate()
+        assert running.wait(60) == 128 + signal.SIGTERM, running.stderr
+        assert time.monotonic() - began_s < 6
+    assert ours(node) == []
 
 
 # -- what goes wrong
