@@ -196,6 +196,13 @@ def test_an_engine_that_goes_on_by_itself(controller: Controller, tmp_path: Path
     assert controller.sent_bytes < LAYER.size_bytes - 2_000_000 + 2000
 
 
+@pytest.mark.parametrize("beyond", [0, 1000])
+def test_an_engine_that_has_all_of_it(controller: Controller, tmp_path: Path, beyond: int) -> None:
+    """It is told that there is no more, not that less than nothing follows."""
+    with relayed(controller, Cache(str(tmp_path))) as (relay, _):
+        assert pulled(relay.port, blob(LAYER), LAYER.size_bytes + beyond) == (416, b"")
+
+
 def test_more_than_there_is(controller: Controller, tmp_path: Path) -> None:
     """A part that cannot be one is thrown away."""
     (tmp_path / f"{SHA}.part").write_bytes(LAYER.data + b"x")
