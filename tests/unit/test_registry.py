@@ -10,7 +10,7 @@ from pathlib import Path
 
 import h11
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coldstart import source
@@ -121,6 +121,7 @@ def test_head_has_the_size_and_no_body() -> None:
     assert (status, headers[b"content-length"], body) == (200, str(LAYER.size_bytes).encode(), b"")
 
 
+@settings(deadline=None)  # sockets and threads: a busy machine takes its time
 @given(st.integers(0, LAYER.size_bytes - 1))
 def test_what_was_cut_goes_on(start: int) -> None:
     """From any offset on, exactly the rest comes."""
@@ -169,6 +170,7 @@ def test_nothing_is_written(method: str) -> None:
     assert answers(data, method)[0][0] == 405
 
 
+@settings(deadline=None)  # sockets and threads: a busy machine takes its time
 @given(st.binary(max_size=300))
 def test_garbage_ends_the_connection_only(garbage: bytes) -> None:
     """Whatever is said, the next connection is served."""
