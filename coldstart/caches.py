@@ -15,6 +15,7 @@ from typing import IO
 from coldstart.errors import ImageError
 
 UNUSED_S = 30 * 24 * 3600  # what nobody has asked for so long is removed
+HALF_S = 3600  # what nobody has written to for so long is not being made any more: its maker was killed
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 _ONE_MAKER = threading.Lock()  # what fifty nodes want is made once
 
@@ -67,5 +68,7 @@ def _used(path: Path) -> bool:
 def _remove_unused(where: Path) -> None:
     for path in where.iterdir():
         with suppress(OSError):
-            if path.stat().st_atime < time.time() - UNUSED_S:
+            found, now_s = path.stat(), time.time()
+            half = path.name.startswith(".") and found.st_mtime < now_s - HALF_S
+            if half or found.st_atime < now_s - UNUSED_S:
                 path.unlink()

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import TypeVar
 
-from coldstart import images
+from coldstart import images, loadable
 from coldstart.agent import runtimes
 from coldstart.agent.records import Image
 from coldstart.errors import ImageError
 from coldstart.images import Reference, ResolvedImage
 from coldstart.model import Node, Target
+from coldstart.source import Joined, Source
+
+_Found = TypeVar("_Found")
 
 
 class Catalogue:
@@ -18,6 +23,7 @@ class Catalogue:
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, str, str], asyncio.Task[ResolvedImage]] = {}
+        self._archives: dict[tuple[str, str], asyncio.Task[Joined]] = {}
 
     async def image(self, target: Target, arch: str, node: Node) -> ResolvedImage:
         """For a node of architecture `arch`. ImageError if there is none."""
@@ -37,8 +43,22 @@ class Catalogue:
         key = target.name, arch, str(reference)
         if key not in self._found:
             # In a thread: hashing an image of some GB must not silence the heartbeats.
-            self._found[key] = asyncio.create_task(asyncio.to_thread(_resolve, target, arch, reference))
+            self._found[key] = _begun(asyncio.to_thread(_resolve, target, arch, reference))
         return await asyncio.shield(self._found[key])
+
+    async def archive(self, source: Source, name: str) -> Joined:
+        """The image as `docker load` takes it: read once, for all nodes whose engines cannot pull."""
+        key = source.manifest.digest, name
+        if key not in self._archives:
+            self._archives[key] = _begun(asyncio.to_thread(loadable.archive, source, name))
+        return await asyncio.shield(self._archives[key])
+
+
+def _begun(work: Coroutine[None, None, _Found]) -> asyncio.Task[_Found]:
+    """Its failure is for whoever waits for it; nobody does any more where a sweep was ended."""
+    task = asyncio.create_task(work)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return task
 
 
 def _resolve(target: Target, node_arch: str, reference: Reference) -> ResolvedImage:

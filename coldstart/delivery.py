@@ -31,7 +31,7 @@ class Delivery:
         return len(self._done) + self._sent_bytes // A_BOOTS_WORTH_BYTES
 
     async def _work(self, talk: Conversation, arch: str) -> None:
-        pusher = Pusher(self._node.name, talk, self._common.emit, self._common.throttle, self._begun)
+        pusher = self._common.pusher(self._node.name, talk, self._begun)
         try:
             for target in self._targets:
                 if target.name not in self._done:

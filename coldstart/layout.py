@@ -27,7 +27,7 @@ _LAYER_TYPES = (
     *(f"{_DOCKER}.image.rootfs.diff.tar{suffix}" for suffix in ("", ".gzip", ".zstd")),
 )
 _REF_NAME = "org.opencontainers.image.ref.name"
-_NAMES = ("io.containerd.image.name", _REF_NAME)  # the first says all of it
+NAMES = ("io.containerd.image.name", _REF_NAME)  # the first says all of it
 _MAX_DEPTH = 4
 _MAX_ENTRIES = 1000
 _BASELINE = ("", "v1", "v8")  # variants that every machine of the architecture can run
@@ -138,7 +138,7 @@ def _names(outer: Outer, descriptor: Descriptor) -> tuple[str, ...]:
     annotations = descriptor.get("annotations") or {}
     if not isinstance(annotations, dict):
         raise outer.error("its index has annotations that are none")
-    found = [annotations[name] for name in _NAMES if annotations.get(name)]
+    found = [annotations[name] for name in NAMES if annotations.get(name)]
     return tuple(outer.texts({"annotations": found[:1]}, "annotations"))
 
 

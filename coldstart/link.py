@@ -56,6 +56,29 @@ _T = TypeVar("_T")
 Serve = Callable[[Any, Any], Awaitable[None]]  # a connection's reader and writer
 
 
+class Lent:
+    """What answers on a lent port: `serve`, until it is cut."""
+
+    def __init__(self, serve: Serve) -> None:
+        self._serve = serve
+        self._answering: set[asyncio.Task[Any]] = set()
+
+    async def __call__(self, reader: Any, writer: Any) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._answering.add(task)
+        try:
+            await self._serve(reader, writer)
+        except asyncio.CancelledError:
+            pass  # cut: whoever asked sees the connection end
+        finally:
+            self._answering.discard(task)
+
+    def cut(self) -> None:
+        for task in self._answering:
+            task.cancel()
+
+
 class Link(Protocol):
     """A byte stream to an agent that has been started."""
 
@@ -65,8 +88,11 @@ class Link(Protocol):
     async def write(self, data: bytes) -> None: ...
 
     async def lend(self, serve: Serve) -> int:
-        """A port on the node's loopback: whoever connects there is answered by `serve`, until the link is closed.
-        NotLent if there can be none."""
+        """A port on the node's loopback: whoever connects there is answered by `serve`, until it is taken back or the
+        link is closed. NotLent if there can be none."""
+
+    async def take_back(self) -> None:
+        """End what was lent: nobody can connect there any more, and who has is cut off."""
 
     async def close(self) -> str:
         """End the stream; what the other side wrote to stderr, for messages."""
@@ -107,6 +133,7 @@ class Conversation:
         try:
             if not self._lost:
                 async with asyncio.timeout(FAREWELL_S):
+                    await self._link.take_back()  # in the midst of a fetch no goodbye would be heard
                     await self._farewell()
         except (NodeError, TimeoutError):
             pass  # the watchdog on the other side does the same by itself once the stream is closed
@@ -168,6 +195,10 @@ class Conversation:
     async def _mark(self) -> None:
         if self._window.wants_mark:
             await self._ping(marks_bytes=self._window.mark())
+
+    async def take_back(self) -> None:
+        """See `Link.take_back`."""
+        await self.attend(self._link.take_back())
 
     async def send(self, sha256: str, blocks: Iterator[bytes], pace: Callable[[int], Awaitable[None]]) -> Message:
         """What the node lacks of a blob, in messages; its last word: `have`, `refused`, or `got` if it lacks more.

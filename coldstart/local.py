@@ -8,7 +8,7 @@ import sys
 
 from coldstart import bundle
 from coldstart.errors import NodeError
-from coldstart.link import Serve
+from coldstart.link import Lent, Serve
 from coldstart.model import Node
 
 KILL_S = 30.0
@@ -22,7 +22,7 @@ class LocalLink:
         self._process = process
         self._stderr = bytearray()
         self._drain = asyncio.create_task(self._keep_tail())
-        self._servers: list[asyncio.Server] = []
+        self._lent: list[tuple[asyncio.Server, Lent]] = []
 
     async def read(self) -> bytes:
         assert self._process.stdout is not None
@@ -35,15 +35,21 @@ class LocalLink:
 
     async def lend(self, serve: Serve) -> int:
         """Its loopback is ours."""
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        self._servers.append(server)
+        lent = Lent(serve)
+        server = await asyncio.start_server(lent, "127.0.0.1", 0)
+        self._lent.append((server, lent))
         return int(server.sockets[0].getsockname()[1])
+
+    async def take_back(self) -> None:
+        while self._lent:
+            server, lent = self._lent.pop()
+            server.close()
+            lent.cut()
 
     async def close(self) -> str:
         """Close its stdin, which ends it; kill it only if it does not."""
         assert self._process.stdin is not None
-        for server in self._servers:
-            server.close()
+        await self.take_back()
         self._process.stdin.close()
         try:
             async with asyncio.timeout(KILL_S):

@@ -38,6 +38,9 @@ class MemoryLink:
     async def lend(self, _: Serve) -> int:
         raise NotLent("a link in memory has no ports")
 
+    async def take_back(self) -> None:
+        """There is nothing."""
+
     async def close(self) -> str:
         """The far end sees the end of the stream."""
         if not self._closed:

@@ -20,7 +20,7 @@ from coldstart.lasting import Connect, Lasting, Work
 from coldstart.link import Conversation
 from coldstart.model import Boots, Node, Plan, Playbook, Target, WaveStart
 from coldstart.plan import boots_of_order
-from coldstart.push import Begun, Pusher, PushFailed
+from coldstart.push import Begun, Pusher, PushFailed, Shared
 from coldstart.rendezvous import Gathering, Release
 from coldstart.throttle import Throttle
 
@@ -53,6 +53,10 @@ class Common:
     emit: Callable[[Event], None]
     throttle: Throttle | None = None
 
+    def pusher(self, node: str, talk: Conversation, begun: Begun) -> Pusher:
+        """For one link to this node."""
+        return Pusher(node, talk, self.emit, Shared(self.throttle, self.catalogue.archive), begun)
+
 
 class NodeTask:
     """One node's part of the sweep."""
@@ -81,10 +85,12 @@ class NodeTask:
 
     async def _work(self, talk: Conversation, arch: str) -> None:
         skipped: set[tuple[str, str]] = set()
-        self._pusher = Pusher(self._node.name, talk, self._emit, self._common.throttle, self._begun_pushes)
+        self._pusher = self._common.pusher(self._node.name, talk, self._begun_pushes)
         try:
             for target in self._targets():
                 skipped |= await self._prepare(talk, target, arch)
+            if IMAGE_ABSENT not in self._request.playbook.starts:
+                await self._pusher.take_back()
         finally:
             self._pushed_bytes += self._pusher.sent_bytes
         for wave in self._waves(self._orders(skipped)):

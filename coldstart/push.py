@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from coldstart import loadable
 from coldstart.agent import supply
 from coldstart.agent.records import Boot, Image, to_json
 from coldstart.agent.wire import CHUNK_BYTES, Message
@@ -23,8 +22,8 @@ from coldstart.events import Event, Pushed, Pushing
 from coldstart.images import ResolvedImage
 from coldstart.link import Conversation, NotLent
 from coldstart.model import Push, Target
-from coldstart.registry import Registry
-from coldstart.source import Blob, Content
+from coldstart.registry import MOST_PIECE_BYTES, Registry
+from coldstart.source import Blob, Content, Joined, Source
 from coldstart.throttle import Throttle
 
 PROGRESS_S = 0.25
@@ -43,6 +42,14 @@ class NoRuntime(PushFailed):
 Begun = dict[str, tuple[int, int]]  # by target and image: when its push began, bytes that were sent for it by now
 
 
+@dataclass(frozen=True)
+class Shared:
+    """What all nodes share: the limit, and an image as an archive of that name."""
+
+    throttle: Throttle | None
+    archive: Callable[[Source, str], Awaitable[Joined]]
+
+
 class Pusher:
     """For one node, over one link. emit: takes what there is to tell; begun: what pushes over earlier links, which
     broke, had come to."""
@@ -52,15 +59,16 @@ class Pusher:
         node: str,
         talk: Conversation,
         emit: Callable[[Event], None],
-        throttle: Throttle | None = None,
-        begun: Begun | None = None,
+        shared: Shared,
+        begun: Begun,
     ) -> None:
-        self._begun = {} if begun is None else begun
+        self._begun = begun
         self._node = node
         self._talk = talk
         self._emit = emit
-        self._throttle = throttle
-        self._registry = Registry(self._make_way)
+        self._shared = shared
+        piece_bytes = shared.throttle.piece_bytes if shared.throttle else MOST_PIECE_BYTES
+        self._registry = Registry(self._make_way, piece_bytes)
         self._port: int | None = None  # 0: refused
 
     async def push(self, target: Target, resolved: ResolvedImage) -> Push:
@@ -86,6 +94,12 @@ class Pusher:
         for resolved in filter(None, wanted):
             self._registry.offer(resolved.source.blobs() if resolved.source else _files_of(resolved).values())
         return await self._lent()
+
+    async def take_back(self) -> None:
+        """All has been pushed: nothing of it can be had on the node's loopback any more."""
+        if self._port:
+            await self._talk.take_back()
+        self._port = None
 
     def with_transfer(self, boot: Boot) -> Boot:
         """The boot, with what was sent in the middle of it."""
@@ -118,8 +132,8 @@ class Pusher:
         return how
 
     async def _pace(self, size_bytes: int) -> None:
-        if self._throttle:
-            await self._throttle.pass_(self._node, size_bytes)
+        if self._shared.throttle:
+            await self._shared.throttle.pass_(self._node, size_bytes)
 
     async def _make_way(self, size_bytes: int) -> None:
         await self._pace(size_bytes)
@@ -139,7 +153,7 @@ class Pusher:
             how = await self._installed(target, resolved.image, port)
             if how != "unreachable":
                 return how
-        whole = await asyncio.to_thread(loadable.archive, resolved.source, resolved.image.reference)
+        whole = await self._talk.attend(self._shared.archive(resolved.source, resolved.image.reference))
         await self._file(whole)
         with_archive = replace(resolved.image, files={"archive": whole.digest.removeprefix("sha256:")})
         return await self._installed(target, with_archive, 0)

@@ -38,6 +38,8 @@ class Pushes:
             names = ", ".join(f"{each.target} on {each.node}" for each in self.failed)
             kind = ImageError if all(each.invalid for each in self.failed) else NodeError
             raise kind(f"not pushed: {names}", hint="the reasons are above")
+        if self.skipped and not self.pushed:
+            raise NodeError("nothing was pushed: every image was skipped", hint="the reasons are above")
 
 
 def push(job: Job, reach: Reach, *, reconnect_s: float, bytes_per_s: int) -> Pushes:

@@ -18,14 +18,16 @@ from typing import Protocol
 
 import h11
 
-from coldstart.source import MANIFEST_TYPE, Content
+from coldstart.source import Content
 
 READ_BYTES = 1 << 16
-DISK_BYTES = 1 << 18
-SEND_BYTES = 1 << 15
+DISK_BYTES = 1 << 18  # at once
+MOST_PIECE_BYTES = 1 << 15  # at once; a heartbeat may have to wait for one of every connection
 IDLE_S = 120.0  # a connection that asks nothing
-_ROUTE = re.compile(r"/v2/(?P<name>[a-z0-9._/-]+)/(?:manifests|blobs)/(?P<digest>sha256:[0-9a-f]{64})")
-_RANGE = re.compile(r"bytes=(\d+)-")
+MAX_NAMES = 100_000  # a node may ask under any; so many boots there are not
+MAX_REFUSED = 100
+_ROUTE = re.compile(r"/v2/(?P<name>[a-z0-9._/-]{1,255})/(?P<kind>manifests|blobs)/(?P<digest>sha256:[0-9a-f]{64})")
+_RANGE = re.compile(r"bytes=(\d{1,18})-")
 _VERSION = ("Docker-Distribution-Api-Version", "registry/2.0")
 
 
@@ -55,11 +57,12 @@ class _Answer:
 
 
 class Registry:
-    """pace: waits until so many bytes may be sent. sent_bytes: of answers, heads included, by the repository that was
-    asked for; refused: paths that were asked for and not offered."""
+    """pace: waits until so many bytes may be sent, at most piece_bytes at once. sent_bytes: of answers, heads included,
+    by the repository that was asked for; refused: the first paths that were asked for and not offered."""
 
-    def __init__(self, pace: Pace | None = None) -> None:
+    def __init__(self, pace: Pace | None = None, piece_bytes: int = MOST_PIECE_BYTES) -> None:
         self._pace = pace
+        self._piece_bytes = min(piece_bytes, MOST_PIECE_BYTES)
         self._offered: dict[str, Content] = {}
         self.sent_bytes: Counter[str] = Counter()
         self.refused: list[str] = []
@@ -85,25 +88,28 @@ class Registry:
         route = _ROUTE.fullmatch(path)
         answer = self._answer(request, path, route)
         head = h11.Response(status_code=answer.status, headers=[_VERSION, *answer.headers])
-        repository = route["name"] if route else ""
+        repository = self._counted(route["name"]) if route else ""
         await self._send(writer, repository, connection.send(head))
         if answer.blob is not None and request.method == b"GET":
             blocks = answer.blob.read(answer.start, DISK_BYTES)
-            while block := await asyncio.to_thread(next, blocks, b""):  # a slow disk must not hold up the heartbeats
-                for at in range(0, len(block), SEND_BYTES):
-                    data = connection.send(h11.Data(data=block[at : at + SEND_BYTES]))
-                    await self._send(writer, repository, data)
+            while data := await asyncio.to_thread(next, blocks, b""):  # a slow disk must not hold up the heartbeats
+                await self._send(writer, repository, connection.send(h11.Data(data=data)))
         await self._send(writer, repository, connection.send(h11.EndOfMessage()))
         return connection.our_state is h11.DONE and connection.their_state is h11.DONE
 
     async def _send(self, writer: Writer, repository: str, data: bytes | None) -> None:
         if not data:
             return
-        if self._pace:
-            await self._pace(len(data))
-        writer.write(data)
-        self.sent_bytes[repository] += len(data)
-        await writer.drain()
+        for at in range(0, len(data), self._piece_bytes):
+            piece = data[at : at + self._piece_bytes]
+            if self._pace:
+                await self._pace(len(piece))
+            writer.write(piece)
+            self.sent_bytes[repository] += len(piece)
+            await writer.drain()
+
+    def _counted(self, repository: str) -> str:
+        return repository if repository in self.sent_bytes or len(self.sent_bytes) < MAX_NAMES else ""
 
     def _answer(self, request: h11.Request, path: str, route: re.Match[str] | None) -> _Answer:
         if request.method not in (b"GET", b"HEAD"):
@@ -112,18 +118,18 @@ class Registry:
             return _Answer(200, (("Content-Length", "0"),))
         blob = self._offered.get(route["digest"]) if route else None
         if blob is None:
-            self.refused.append(path)
+            if len(self.refused) < MAX_REFUSED:
+                self.refused.append(path)
             return _Answer(404, (("Content-Length", "0"),))
         start = _start(request)
         if start and start >= blob.size_bytes:
             return _Answer(416, (("Content-Range", f"bytes */{blob.size_bytes}"), ("Content-Length", "0")))
-        return _found(blob, start)
+        return _found(blob, start, is_manifest=route is not None and route["kind"] == "manifests")
 
 
-def _found(blob: Content, start: int) -> _Answer:
-    kind = blob.media_type if blob.media_type == MANIFEST_TYPE else "application/octet-stream"
+def _found(blob: Content, start: int, *, is_manifest: bool) -> _Answer:
     headers = [
-        ("Content-Type", kind),
+        ("Content-Type", blob.media_type if is_manifest else "application/octet-stream"),
         ("Content-Length", str(blob.size_bytes - start)),
         ("Docker-Content-Digest", blob.digest),
         ("Accept-Ranges", "bytes"),

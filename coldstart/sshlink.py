@@ -11,7 +11,7 @@ import asyncssh
 
 from coldstart import sudo
 from coldstart.errors import NodeError
-from coldstart.link import NotLent, Serve, Unreachable
+from coldstart.link import Lent, NotLent, Serve, Unreachable
 
 START_S = 30.0  # for a login shell on a busy board, and some 60 kB of code over a thin link
 END_S = 3.0  # an agent that was told goodbye is gone by then; one that was not told cleans up without us
@@ -59,6 +59,7 @@ class SshLink:
         self._heard = False
         self._stderr = bytearray()
         self._drain = asyncio.create_task(self._keep_tail())
+        self._lent: list[tuple[asyncssh.SSHListener, Lent]] = []
         key = connection.get_server_host_key()
         self.host_key = f"{key.get_algorithm()} {key.get_fingerprint()}" if key else ""
 
@@ -84,9 +85,11 @@ class SshLink:
     async def lend(self, serve: Serve) -> int:
         """A remote forward that ends in this process: nothing listens on this side."""
 
+        lent = Lent(serve)
+
         async def answer(reader: asyncssh.SSHReader[bytes], writer: asyncssh.SSHWriter[bytes]) -> None:
             with contextlib.suppress(asyncssh.Error, OSError):  # of a connection that broke: there will be another
-                await serve(reader, writer)
+                await lent(reader, writer)
 
         try:
             async with asyncio.timeout(START_S):
@@ -96,7 +99,16 @@ class SshLink:
             raise NotLent(f"{self._node}: its SSH server refuses to forward a port", hint=hint) from None
         except (asyncssh.Error, OSError) as error:
             raise ConnectionResetError(getattr(error, "reason", str(error))) from None
+        self._lent.append((listener, lent))
         return listener.get_port()
+
+    async def take_back(self) -> None:
+        while self._lent:
+            listener, lent = self._lent.pop()
+            listener.close()
+            lent.cut()
+            with contextlib.suppress(asyncssh.Error, OSError):  # of a link that broke: that has ended it as well
+                await listener.wait_closed()
 
     async def close(self) -> str:
         """End the agent's input, which ends it; then the connection. What it said, and by which signal it ended."""

@@ -6,6 +6,9 @@ import asyncio
 import time
 from collections import defaultdict
 
+TURN_S = 0.1
+MIN_PIECE_BYTES = 256
+
 
 class Throttle:
     """Lets at most `bytes_per_s` pass, in turns: one piece of every node that has something to send, then the next of
@@ -13,6 +16,8 @@ class Throttle:
 
     def __init__(self, bytes_per_s: int) -> None:
         self._bytes_per_s = bytes_per_s
+        # So little that fifty nodes have all had their turn before anybody takes silence for death.
+        self.piece_bytes = max(MIN_PIECE_BYTES, int(bytes_per_s * TURN_S))
         self._queue = asyncio.Lock()  # wakes waiters in the order in which they came
         self._places: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._free_s = 0.0  # when what has passed will have been sent

@@ -2,7 +2,7 @@
 
 Whatever queues up between here and the node - our socket, a jump host, a slow modem - delays heartbeats, and the news
 that the node has gone. So a mark follows every quarter of a window, which the node answers when it has come through:
-the window grows while that is quick, and shrinks when it takes long.
+the window grows while that takes hardly longer than the way itself, and shrinks when it takes much longer.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ class Window:
         self.limit_bytes = FIRST_BYTES
         self._under_way_bytes = 0
         self._unmarked_bytes = 0
+        self._least_ns = LONG_NS  # of all marks: what the way itself takes
 
     @property
     def is_full(self) -> bool:
@@ -44,7 +45,8 @@ class Window:
     def answered(self, marked_bytes: int, took_ns: int) -> None:
         """A mark has come through."""
         self._under_way_bytes -= marked_bytes
-        if took_ns < QUICK_NS:
+        self._least_ns = min(self._least_ns, took_ns)
+        if took_ns - self._least_ns < QUICK_NS:
             self.limit_bytes = min(2 * self.limit_bytes, MOST_BYTES)
-        elif took_ns > LONG_NS:
+        elif took_ns - self._least_ns > LONG_NS:
             self.limit_bytes = max(self.limit_bytes // 2, LEAST_BYTES)

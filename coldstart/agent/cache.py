@@ -61,17 +61,23 @@ class Cache:
         if held < size_bytes:
             return False
         with open(part, "rb") as file:
-            self._accept(sha256, _sha256(file).hexdigest())
+            found = _sha256(file).hexdigest()
+            os.fsync(file.fileno())
+        self._accept(sha256, found)
         return True
 
-    def take(self, sha256: str, blocks: Iterable[bytes]) -> None:
+    def take(self, sha256: str, blocks: Iterable[bytes], *, durable: bool = True) -> None:
         """What is missing of the blob, in one go. BadContent, and nothing kept, if the whole is not what it should be;
-        whatever else is raised leaves what has come."""
+        whatever else is raised leaves what has come. durable: it has its valid name only once the disk has it, so that
+        a power cut leaves no empty file under that name."""
         with self.growing(sha256) as part:
             digest = _sha256(part)
             for data in blocks:
                 part.write(data)
                 digest.update(data)
+            if durable:
+                part.flush()
+                os.fsync(part.fileno())
         self._accept(sha256, digest.hexdigest())
 
     @contextmanager

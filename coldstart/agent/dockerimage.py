@@ -39,7 +39,7 @@ def find(engine: Engine, image: Image) -> dict[str, Any]:
 
 def is_image(details: Mapping[str, Any], image: Image) -> bool:
     """By its id: of its config, or, with containerd's store, of its manifest."""
-    return _bare(details["Id"]) in (_bare(image.id), _bare(image.digest))
+    return bare(details["Id"]) in (bare(image.id), bare(image.digest))
 
 
 def inspect(engine: Engine, name: str) -> dict[str, Any]:
@@ -80,10 +80,25 @@ def load(engine: Engine, file: str) -> None:
         raise ApiError(0, f"the archive was not loaded: {answer.strip()[-300:]}")
 
 
+def adopt(engine: Engine, details: Mapping[str, Any], image: Image) -> None:
+    """Put in order what a pull left that was killed before it had given the image our name, or taken its own away."""
+    pulled = [name for name in names_of(details) if _PULLED.match(name)]
+    if pulled and is_ours(details):
+        kept, _, tag = image.reference.rpartition(":")
+        engine.call("POST", f"/images/{pulled[0]}/tag", repo=kept, tag=tag)
+    remove(engine, pulled)
+
+
+def names_of(details: Mapping[str, Any]) -> list[str]:
+    """Tags, then names with a digest."""
+    names = [name for kind in ("RepoTags", "RepoDigests") for name in details.get(kind) or ()]
+    return [name for name in names if not name.startswith("<none>")]
+
+
 def is_ours(details: Mapping[str, Any]) -> bool:
     """Whether we brought it, and nobody else has named it since."""
-    names = details.get("RepoTags") or []
-    return bool(names) and all(name.startswith(OURS) for name in names)
+    names = names_of(details)
+    return bool(names) and all(name.startswith(OURS) or _PULLED.match(name) for name in names)
 
 
 def ours(engine: Engine) -> list[dict[str, Any]]:
@@ -94,7 +109,8 @@ def ours(engine: Engine) -> list[dict[str, Any]]:
 
 def remove(engine: Engine, names: Iterable[str]) -> list[str]:
     """Take names of ours from images; one without another is gone, with the layers that nothing else needs."""
-    mine = [name for name in names if name.startswith(OURS) or _PULLED.match(name)]
+    # Some engines list every tag with its digest as well; such a name could be taken for another's of the same image.
+    mine = [name for name in names if (name.startswith(OURS) and "@" not in name) or _PULLED.match(name)]
     for name in mine:
         try:
             engine.call("DELETE", f"/images/{name}")
@@ -105,17 +121,27 @@ def remove(engine: Engine, names: Iterable[str]) -> list[str]:
 
 
 def remove_ours(engine: Engine) -> list[str]:
-    """Remove every image that we brought; say which."""
-    listed = engine.call("GET", "/images/json") or []
-    names = [name for image in listed for kind in ("RepoTags", "RepoDigests") for name in image.get(kind) or ()]
-    return [f"engine image {name}" for name in remove(engine, names)]
+    """Remove every image that we brought; say which. ApiError if some stay, because something uses them."""
+    removed, stay = [], []
+    for image in engine.call("GET", "/images/json") or []:
+        try:
+            removed += remove(engine, names_of(image))
+        except ApiError as error:
+            stay.append(str(error))
+    if stay:
+        raise ApiError(0, "; ".join(stay))
+    return [f"engine image {name}" for name in removed]
+
+
+def layer_folders(details: Mapping[str, Any]) -> list[str]:
+    """Where the engine keeps the image's layers; none if it does not say."""
+    data = (details.get("GraphDriver") or {}).get("Data") or {}
+    return [folder for key in ("UpperDir", "LowerDir") for folder in (data.get(key) or "").split(":") if folder]
 
 
 def layer_files(details: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
     """Every file of the image's layers, and why they are not known if they are not."""
-    driver = details.get("GraphDriver") or {}
-    data = driver.get("Data") or {}
-    folders = [folder for key in ("UpperDir", "LowerDir") for folder in (data.get(key) or "").split(":") if folder]
+    folders = layer_folders(details)
     if not folders:
         return (), "the engine does not say where it keeps the layers (containerd image store)"
     if not all(os.access(folder, os.R_OK | os.X_OK) for folder in folders):
@@ -136,6 +162,6 @@ def _events(stream: bytes) -> list[dict[str, Any]]:
         raise ApiError(0, f"the engine's answer is not JSON: {stream[-60:]!r}") from None
 
 
-def _bare(digest: str) -> str:
+def bare(digest: str) -> str:
     """podman leaves the algorithm out."""
     return digest.rpartition(":")[2]

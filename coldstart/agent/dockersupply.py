@@ -31,7 +31,8 @@ def install(ask: AskEngine, image: Image, port: int, cache: Cache) -> str:
     archive = cache.file(image.files.get("archive", ""))
     try:
         with ask() as engine:
-            if dockerimage.find(engine, image):
+            if found := dockerimage.find(engine, image):
+                dockerimage.adopt(engine, found, image)
                 return PRESENT
             if archive:
                 return _load(engine, image, archive, cache)
@@ -95,10 +96,15 @@ class DockerSupply:
         self._port = port
         self._stock = stock
         self._files: Sequence[str] = ()
+        self._asked: Engine | None = None  # what obtains it
         self._files_of = stock.brought[image.id]  # the time it was brought that they are of
-        with ask() as engine:
-            self._details = dockerimage.find(engine, image)
-            self._shared = common(self._details, dockerimage.find(engine, previous) if previous else {})
+        try:
+            with ask() as engine:
+                self._details = dockerimage.find(engine, image)
+                self._shared = common(self._details, dockerimage.find(engine, previous) if previous else {})
+        except ApiError as error:
+            raise Unavailable(f"Docker: {error}", "the engine's own log says more") from None
+        self._folders = tuple(f"{folder}/" for folder in dockerimage.layer_folders(self._details))
 
     def objection(self) -> str:
         if not self._image.id:
@@ -106,17 +112,27 @@ class DockerSupply:
         if not self._port:
             return NO_PORT
         if not dockerimage.is_ours(self._details):
-            names = ", ".join(self._details.get("RepoTags") or ["<none>"])
+            names = ", ".join(dockerimage.names_of(self._details) or ["<none>"])
             return f"the engine had this image before ({names}), and what is not ours is not removed"
+        return self._unreachable()
+
+    def _unreachable(self) -> str:
+        """Why the engine could not bring it back, found out while it still has it: what is missing then is nothing."""
+        try:
+            with self._ask() as engine:
+                dockerimage.pull(engine, self._image, self._port)
+        except ApiError as error:
+            return f"the engine cannot pull through a port of this node's loopback ({error})"
         return ""
 
     def present(self, files: Sequence[str]) -> Sequence[str]:
         try:
             with self._ask() as engine:
-                if {self._image.id, self._image.digest} & self._stock.absent:
+                if _ids(self._image) & self._stock.absent:
                     self._pull(engine, self._image)
                 if self._files_of != self._stock.brought[self._image.id]:
-                    self._files, _ = dockerimage.layer_files(dockerimage.find(engine, self._image))
+                    layers, _ = dockerimage.layer_files(dockerimage.find(engine, self._image))
+                    self._files = (*layers, *(file for file in files if not file.startswith(self._folders)))
                     self._files_of = self._stock.brought[self._image.id]
         except ApiError as error:
             raise StartFailed(f"Docker: {error}") from None
@@ -139,25 +155,39 @@ class DockerSupply:
     def obtain(self, repository: str) -> str:
         try:
             with self._ask() as engine:
+                self._asked = engine
                 pulled = self._pull(engine, self._image, repository)
         except ApiError as error:
             raise StartFailed(f"Docker: {error}") from None
+        finally:
+            self._asked = None
         if pulled.had > self._shared:
             return f"{pulled.had} layers of it were there already, because other images of the engine have them"
         return ""
 
+    def give_up(self) -> None:
+        """An engine would try again and again."""
+        engine = self._asked
+        if engine is not None:
+            engine.abort()
+
     def _pull(self, engine: Engine, image: Image, repository: str = "") -> dockerimage.Pulled:
         pulled = dockerimage.pull(engine, image, self._port, repository)
-        self._stock.absent.difference_update((image.id, image.digest))
+        self._stock.absent.difference_update(_ids(image))
         self._stock.brought[image.id] += 1
         return pulled
 
     def _remove(self, engine: Engine, details: dict[str, Any]) -> None:
-        dockerimage.remove(engine, details["RepoTags"])
-        self._stock.absent.add(details["Id"])
+        dockerimage.remove(engine, dockerimage.names_of(details))
+        self._stock.absent.add(dockerimage.bare(details["Id"]))
 
     def _is_previous(self, details: dict[str, Any]) -> bool:
         return self._previous is not None and dockerimage.is_image(details, self._previous)
+
+
+def _ids(image: Image) -> set[str]:
+    """What engines call it."""
+    return {dockerimage.bare(image.id), dockerimage.bare(image.digest)}
 
 
 def common(one: dict[str, Any], other: dict[str, Any]) -> int:

@@ -1,7 +1,5 @@
-"""One boot from `command` to `reclaimed`, on the one stopwatch.
-
-The probe runs in the calling thread, the runtime's start call in another.
-"""
+"""One boot from `command` to `reclaimed`, on the one stopwatch. The probe runs in the calling thread, the runtime's
+start call in another."""
 
 from __future__ import annotations
 
@@ -148,6 +146,8 @@ class OneBoot:
 
     def _verdict(self, starting: Future[Handle], deadline_ns: int) -> tuple[str, str] | None:
         if self._cancelled:
+            if self._prey.supply:
+                self._prey.supply.give_up()
             raise Cancelled
         failure = starting.exception() if starting.done() else None
         if isinstance(failure, StartFailed):

@@ -120,6 +120,9 @@ class _Handler(BaseHTTPRequestHandler):
                 if held > total:
                     self.server.cache.drop(sha256)
                     raise OSError(f"{sha256[:12]}: more of it was here than there is; try again")
+                if start and start >= total:
+                    self._head(416, 0, f"bytes */{total}")
+                    return
                 self._head(206 if start else 200, total - start, f"bytes {start}-{total - 1}/{total}" if start else "")
                 position = 0
                 for data in self._all_of(sha256, answer):

@@ -32,6 +32,9 @@ class Supply(Protocol):
     def obtain(self, repository: str) -> str:
         """Fetch it, which is timed. Why less was fetched than a node without it must fetch, '' if not."""
 
+    def give_up(self) -> None:
+        """End `obtain`, which another thread is in, if it does not end by itself once the link is gone."""
+
 
 class Files:
     """An image of files. The version before is of no use: a file is fetched whole."""
@@ -63,6 +66,9 @@ class Files:
         except (OSError, BadContent) as error:
             raise StartFailed(f"{self._image.name} could not be fetched: {error}") from None
         return ""
+
+    def give_up(self) -> None:
+        """The controller has cut it off, or is gone."""
 
 
 def repository(trial: int, index: int) -> str:

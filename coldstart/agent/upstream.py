@@ -70,10 +70,10 @@ def asked(port: int, path: str, start: int = 0, *, method: str = "GET") -> Itera
 
 def fetch(port: int, cache: Cache, sha256: str, size_bytes: int, repository: str = FILES) -> None:
     """Have the cache hold a file: the rest of it, if an earlier attempt brought a part. Broken, NotOffered, BadContent
-    or the disk's OSError."""
+    or the disk's OSError. A boot, which has a repository of its own, does not wait for the disk."""
     held = cache.begun(sha256, size_bytes)
     if held == size_bytes:  # but not yet verified
         cache.take(sha256, ())
         return
     with asked(port, f"/v2/{repository}/blobs/sha256:{sha256}", held) as answer:
-        cache.take(sha256, answer.blocks())
+        cache.take(sha256, answer.blocks(), durable=repository == FILES)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import random
 import secrets
+import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -233,13 +235,64 @@ def test_a_push_that_was_given_up_goes_on_later(coldstart: Coldstart, lab: Lab, 
     assert pushed["transfer_bytes"] < BIG_BYTES - held + 100_000
 
 
-def test_a_thin_link_stays_alive(coldstart: Coldstart, lab: Lab, tmp_path: Path) -> None:
-    """20 s of half a megabit: what is on its way never delays the heartbeats by so much that the link is given up."""
-    lab.nodes["open"].set_bandwidth(0.5)
-    push = Push(coldstart, lab, "open", f"it: {{runtime: process, image: {program(tmp_path / 'program', 1_250_000)}}}")
-    (pushed,) = push()
-    assert "link lost" not in push.stderr
-    assert pushed["transfer_bytes"] < 1_280_000
+_REGISTRIES = """
+import http.client
+found = 0
+for line in open("/proc/net/tcp").readlines()[1:]:
+    address, state = line.split()[1], line.split()[3]
+    if state == "0A" and address.startswith("0100007F:"):
+        asked = http.client.HTTPConnection("127.0.0.1", int(address[-4:], 16), timeout=2)
+        try:
+            asked.request("GET", "/v2/")
+            found += asked.getresponse().getheader("Docker-Distribution-Api-Version") is not None
+        except (OSError, http.client.HTTPException):
+            pass
+print(found)
+"""
+
+
+def registries(node: Node) -> int:
+    """Ports of its loopback where images can be had."""
+    return int(node.run(["python3", "-c", _REGISTRIES]).stdout)
+
+
+def test_the_port_is_lent_for_the_push_alone(coldstart: Coldstart, lab: Lab, tmp_path: Path) -> None:
+    """While boots are measured nobody on the node can ask for images any more."""
+    node = lab.nodes["open"]
+    node.set_bandwidth(30)
+    targets = f"it: {{runtime: process, image: {program(tmp_path / 'program')}}}"
+    playbook = coldstart.playbook(targets, load="boots: 2, gap: 4s")
+    argv = [COMMAND, "sweep", str(lab.inventory), "--limit", "open", "--playbook", playbook, "--start", "warm"]
+    with subprocess.Popen(argv, env=coldstart.environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as running:
+        poll(lambda: parts(node) > 0)
+        assert registries(node) == 1
+        poll(lambda: any(len(name) == 64 for name in cached(node)))
+        poll(lambda: registries(node) == 0, 3)
+        assert running.poll() is None
+        assert running.wait(60) == 0, running.stdout
+
+
+@pytest.mark.parametrize("kind", ["container", "program"])
+def test_an_end_in_the_middle_of_a_boots_fetch(coldstart: Coldstart, lab: Lab, tmp_path: Path, kind: str) -> None:
+    """Nobody waits for the rest of an image that nobody wants any more."""
+    node = lab.nodes["open"]
+    node.set_bandwidth(4)
+    if kind == "container":
+        target = f"it: {{runtime: docker, image: {container(tmp_path / 'app.tar', noise(4 * MIB))}}}"
+    else:
+        target = f"it: {{runtime: process, image: {program(tmp_path / 'program', 4 * MIB)}}}"
+    playbook = coldstart.playbook(target, timeout="60s")
+    argv = [COMMAND, "sweep", str(lab.inventory), "--limit", "open", "--playbook", playbook, "--start", "image-absent"]
+    with subprocess.Popen(argv, env=coldstart.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        there = (lambda: ours(node)) if kind == "container" else lambda: any(len(name) == 64 for name in cached(node))
+        poll(there)
+        poll(lambda: not there())
+        time.sleep(1)
+        began_s = time.monotonic()
+        running.terminate()
+        assert running.wait(60) == 128 + signal.SIGTERM, running.stderr
+        assert time.monotonic() - began_s < 6
+    assert ours(node) == []
 
 
 # -- what goes wrong
@@ -336,6 +389,21 @@ def test_a_slow_node_holds_nobody_up(coldstart: Coldstart, lab: Lab, tmp_path: P
     out, err = running.communicate(timeout=60)
     assert running.returncode == 0, err
     assert [each["node"] for each in json.loads(out)["pushes"]] == ["closed", "open"]
+
+
+@pytest.mark.parametrize("kind", ["container", "program"])
+def test_a_thin_link_stays_alive(coldstart: Coldstart, lab: Lab, tmp_path: Path, kind: str) -> None:
+    """An image that takes 20 s must not stand before the heartbeats in a queue: one link brings it."""
+    lab.nodes["open"].set_bandwidth(1)
+    if kind == "container":
+        layers = [noise(MIB * 4 // 5, seed) for seed in range(3)]
+        target = f"it: {{runtime: docker, image: {container(tmp_path / 'app.tar', *layers)}}}"
+    else:
+        target = f"it: {{runtime: process, image: {program(tmp_path / 'program', MIB * 12 // 5)}}}"
+    push = Push(coldstart, lab, "open", target)
+    (pushed,) = push()
+    assert "trying again" not in push.stderr
+    assert pushed["transfer_bytes"] < 2.6 * MIB
 
 
 def test_what_the_node_may_ask_for(coldstart: Coldstart, lab: Lab, tmp_path: Path) -> None:

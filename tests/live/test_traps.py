@@ -26,7 +26,7 @@ from coldstart.agent.runtimes import Context, Place, Stamp, Unavailable
 from coldstart.catalogue import Catalogue
 from coldstart.link import Conversation
 from coldstart.model import Node, Target
-from coldstart.push import Pusher
+from coldstart.push import Pusher, Shared
 
 pytestmark = pytest.mark.live
 
@@ -278,6 +278,6 @@ async def conversation() -> tuple[dict[str, Any], list[dict[str, Any]]]:
 async def prepare(talk: Conversation, runtime: str) -> None:
     target = Target(runtime, runtime, {"": "hello"}, Ready(port=8080, body=BODY, nonce=True))
     image = await Catalogue().image(target, platform.machine(), Node("here"))
-    await Pusher("here", talk, lambda event: None).push(target, image)
+    await Pusher("here", talk, lambda event: None, Shared(None, Catalogue().archive), {}).push(target, image)
     fields = {"runtime": runtime, "options": {}, "image": to_json(image.image), "ready": to_json(target.ready)}
     await talk.ask("prepare", "prepared", target=runtime, previous=None, port=0, **fields)

@@ -72,6 +72,16 @@ def test_what_nobody_used_is_removed(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "new", "used"]
 
 
+def test_what_a_killed_maker_left_is_removed(tmp_path: Path) -> None:
+    """Some GB that nobody will ever ask for; not what is being made now."""
+    half, fresh = tmp_path / ".half.x1", tmp_path / ".fresh.x2"
+    for path in (half, fresh):
+        path.touch()
+    os.utime(half, (time.time(), time.time() - caches.HALF_S - 60))
+    caches.fetch(tmp_path / "new", lambda file: None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".fresh.x2", "new"]
+
+
 def test_no_room(tmp_path: Path) -> None:
     def fails(file: IO[bytes]) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

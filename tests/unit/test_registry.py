@@ -10,11 +10,11 @@ from pathlib import Path
 
 import h11
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coldstart import source
-from coldstart.registry import Registry
+from coldstart.registry import MAX_REFUSED, Registry
 from coldstart.throttle import Throttle
 
 LAYER = source.in_memory(bytes(range(256)) * 2000, source.LAYER_TYPE)
@@ -93,12 +93,35 @@ def test_a_connection_serves_what_an_engine_asks_for() -> None:
     assert registry.refused == []
 
 
+def test_a_manifest_of_dockers_kind_is_called_so() -> None:
+    """An OCI layout may hold one; engines refuse a manifest that is called anything else."""
+    manifest = source.in_memory(b"{}", "application/vnd.docker.distribution.manifest.v2+json")
+    [(_, headers, _)] = answers(asked(offering(manifest), get(path_of(manifest, "manifests"))), "GET")
+    assert headers[b"content-type"] == manifest.media_type.encode()
+
+
+def test_a_node_that_asks_without_an_end() -> None:
+    """What it asks for is not kept for ever."""
+    registry = offering(CONFIG)
+    asked(registry, *(get(f"/nothing/{number}") for number in range(2 * MAX_REFUSED)))
+    assert len(registry.refused) == MAX_REFUSED
+    [(status, _, _)] = answers(asked(registry, get(path_of(CONFIG).replace(NAME, "x" * 256))), "GET")
+    assert status == 404
+
+
+def test_a_range_beyond_all_numbers() -> None:
+    """It is no range that is understood, and no error either."""
+    data = asked(offering(CONFIG), get(path_of(CONFIG), f"Range: bytes={'9' * 5000}-"))
+    assert answers(data, "GET")[0][0] == 200
+
+
 def test_head_has_the_size_and_no_body() -> None:
     """A HEAD is answered as its GET would be."""
     [(status, headers, body)] = answers(asked(offering(LAYER), get(path_of(LAYER), method="HEAD")), "HEAD")
     assert (status, headers[b"content-length"], body) == (200, str(LAYER.size_bytes).encode(), b"")
 
 
+@settings(deadline=None)  # sockets and threads: a busy machine takes its time
 @given(st.integers(0, LAYER.size_bytes - 1))
 def test_what_was_cut_goes_on(start: int) -> None:
     """From any offset on, exactly the rest comes."""
@@ -147,6 +170,7 @@ def test_nothing_is_written(method: str) -> None:
     assert answers(data, method)[0][0] == 405
 
 
+@settings(deadline=None)  # sockets and threads: a busy machine takes its time
 @given(st.binary(max_size=300))
 def test_garbage_ends_the_connection_only(garbage: bytes) -> None:
     """Whatever is said, the next connection is served."""
@@ -205,3 +229,25 @@ def test_the_limit_holds_and_is_shared_evenly() -> None:
     order, took_s = _together(*many, lambda t, o: _pass(t, "modest", 20, o))
     assert took_s >= 0.079  # 80 pieces of 1 ms; the first passes at once
     assert 18 <= order[:40].count("modest") <= 20
+
+
+def test_a_low_limit_is_kept_in_small_pieces() -> None:
+    """At 2 kB/s for all, none of many connections waits for a whole piece of each of the others."""
+
+    async def first_bytes() -> float:
+        throttle = Throttle(2000)
+        registry = Registry(lambda size: throttle.pass_("node", size), throttle.piece_bytes)
+        registry.offer([LAYER])
+        async with listening(registry) as port:
+            began_s = time.monotonic()
+            opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4)]
+            for _, writer in opened:
+                writer.write(get(path_of(LAYER)))
+            for reader, _ in opened:
+                await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(100)
+            for _, writer in opened:
+                writer.transport.abort()
+            return time.monotonic() - began_s
+
+    assert asyncio.run(first_bytes()) < 4

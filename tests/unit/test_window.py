@@ -74,8 +74,8 @@ def test_a_thin_link_is_not() -> None:
 
 def test_long_ways_shrink_it_to_the_least_and_no_further() -> None:
     window = Window()
-    for _ in range(50):
+    for took_ns in (0, *[LONG_NS + 1] * 50):
         window.add(BLOCK)
-        window.answered(window.mark(), LONG_NS + 1)
+        window.answered(window.mark(), took_ns)
     assert window.limit_bytes == LEAST_BYTES
     assert not window.is_full

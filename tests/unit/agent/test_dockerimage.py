@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coldstart.agent import dockerimage
+from coldstart.agent.cache import Cache
 from coldstart.agent.dockerapi import ApiError
-from coldstart.agent.dockersupply import DockerSupply, Stock, common
+from coldstart.agent.dockersupply import DockerSupply, Stock, common, install
 from coldstart.agent.records import Image
 from coldstart.agent.runtimes import StartFailed
 
@@ -23,12 +25,20 @@ class Engine:
     """An engine's images, as the calls that are made here see them. theirs: names beside ours, by id; pulls: what the
     registry has, layers by digest; said: how it ends its pull."""
 
-    def __init__(self, images: dict[str, tuple[list[str], list[str]]] | None = None, *, error: str = "") -> None:
+    def __init__(
+        self,
+        images: dict[str, tuple[list[str], list[str]]] | None = None,
+        *,
+        error: str = "",
+        folder: Path = Path("/nowhere"),
+    ) -> None:
+        self.folder = folder
         self.images = images or {}  # id -> (names, layers)
         self.pulls = {"sha256:aaa": ("sha256:111", ["base", "app"]), "sha256:bbb": ("sha256:000", ["base", "old"])}
         self.error = error
         self.pulled: list[str] = []
         self.podman = False
+        self.used: set[str] = set()
 
     def __enter__(self) -> Engine:
         return self
@@ -54,7 +64,10 @@ class Engine:
         name = path.removeprefix("/images/").removesuffix("/tag")
         id = self._found(name.removesuffix("/json"))
         if method == "POST" and path.endswith("/tag"):
-            self.images[id][0].append(f"{query['repo']}:{query['tag']}")
+            if (named := f"{query['repo']}:{query['tag']}") not in self.images[id][0]:
+                self.images[id][0].append(named)
+        elif method == "DELETE" and name in self.used:
+            raise ApiError(409, f"conflict: a container uses {name}")
         elif method == "DELETE":
             self.images[id][0].remove(name)
             if not self.images[id][0]:
@@ -71,7 +84,14 @@ class Engine:
         names, layers = self.images[id]
         tags = [name for name in names if "@" not in name]
         digests = [name for name in names if "@" in name]
-        return {"Id": id, "RepoTags": tags, "RepoDigests": digests, "RootFS": {"Layers": layers}}
+        driver = {"Data": {"UpperDir": str(self.folder)}}
+        return {
+            "Id": id,
+            "RepoTags": tags,
+            "RepoDigests": digests,
+            "RootFS": {"Layers": layers},
+            "GraphDriver": driver,
+        }
 
 
 def test_a_name_that_moved_is_not_the_image() -> None:
@@ -129,6 +149,46 @@ def test_only_ours_are_removed() -> None:
     }
 
 
+def test_what_is_in_use_does_not_keep_the_others() -> None:
+    """It is named; all others of ours are gone all the same."""
+    engine = Engine({"1": ([APP.reference], []), "2": ([OLD.reference], [])})
+    engine.used = {APP.reference}
+    with pytest.raises(ApiError, match="a container uses coldstart"):
+        dockerimage.remove_ours(engine)
+    assert list(engine.images) == ["1"]
+
+
+def test_a_tag_with_its_digest_is_one_name() -> None:
+    """Some engines list both; the second might be resolved to the owner's name of the same image."""
+    engine = Engine({"1": ([APP.reference, "coldstart.local/app@sha256:aaa", "theirs:1"], [])})
+    assert dockerimage.remove_ours(engine) == [f"engine image {APP.reference}"]
+
+
+PULLED = "127.0.0.1:9/coldstart.local/app@sha256:aaa"
+
+
+@pytest.mark.parametrize("names", [[PULLED], [PULLED, APP.reference]])
+def test_a_pull_that_was_killed_before_it_ended(names: list[str], tmp_path: Path) -> None:
+    """Before our name was given, or before the registry's was taken away: the next push puts it in order."""
+    engine = Engine({"sha256:111": (names, ["base", "app"])})
+    assert install(lambda: engine, APP, 7, Cache(str(tmp_path))) == "present"
+    assert engine.images["sha256:111"][0] == [APP.reference]
+
+
+def test_a_killed_pull_of_what_is_theirs_now(tmp_path: Path) -> None:
+    """They named it since: it loses the registry's name, and gets none of ours."""
+    engine = Engine({"sha256:111": ([PULLED, "theirs:1"], ["base", "app"])})
+    assert install(lambda: engine, APP, 7, Cache(str(tmp_path))) == "present"
+    assert engine.images["sha256:111"][0] == ["theirs:1"]
+
+
+def test_their_name_by_digest_is_a_name() -> None:
+    """An image that they pulled by its digest has no tag of theirs, and is theirs all the same."""
+    engine = Engine({"sha256:111": ([APP.reference, "theirs.example/app@sha256:aaa"], ["base", "app"])})
+    assert "theirs.example/app@sha256:aaa" in supply(engine).objection()
+    assert dockerimage.ours(engine) == []
+
+
 @given(st.lists(st.sampled_from("abc")), st.lists(st.sampled_from("abc")))
 def test_common_layers(one: list[str], other: list[str]) -> None:
     """The longest run from the lowest on: an engine shares nothing above the first difference."""
@@ -175,6 +235,39 @@ def test_present_again_for_other_starts() -> None:
     one = supply(engine)
     one.absent()
     one.present(("old folder",))
+    assert list(engine.images) == ["sha256:111"]
+
+
+def test_ids_without_their_algorithm() -> None:
+    """As podman writes them: another target's boots took the image out, and it is fetched again."""
+    engine = Engine()
+    engine.pulls = {"sha256:aaa": ("111", ["base", "app"])}
+    dockerimage.pull(engine, APP, 7)
+    one = DockerSupply(lambda: engine, APP, None, 7, Stock())
+    one.absent()
+    one.present(())
+    assert list(engine.images) == ["111"]
+
+
+def test_files_beside_the_image_still_count(tmp_path: Path) -> None:
+    """What a page-cold start forgets besides the layers is the same after the image came into other folders."""
+    engine = Engine(folder=tmp_path / "one")
+    one = supply(engine)
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "app").touch()
+    one.absent()
+    one.obtain("x")
+    engine.folder = tmp_path / "two"
+    files = (str(tmp_path / "one" / "app"), "/usr/bin/runc")
+    assert one.present(files) == (str(tmp_path / "two" / "app"), "/usr/bin/runc")
+
+
+def test_an_engine_that_cannot_pull_keeps_what_it_has() -> None:
+    """It was given an archive, because its loopback is another: said before anything is removed."""
+    engine = Engine()
+    one = supply(engine)
+    engine.error = "connection refused"
+    assert "connection refused" in one.objection()
     assert list(engine.images) == ["sha256:111"]
 
 

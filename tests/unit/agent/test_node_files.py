@@ -37,6 +37,13 @@ def big_file(tmp_path):
     return str(path)
 
 
+def test_page_cold_of_what_was_just_written(tmp_path):
+    """An image that came in the boot before is dirty, and a dirty page cannot be evicted: it is written out first."""
+    path = tmp_path / "image"
+    path.write_bytes(os.urandom(1 << 20))
+    assert pagecache.make("page-cold", [str(path)])["start"] == 0
+
+
 def test_warm_and_page_cold(big_file):
     """Filled means all of it is there, evicted nothing, and each says what it found."""
     size = (1 << 20) + 3

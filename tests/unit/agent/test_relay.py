@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import io
+import os
 import subprocess
 import sys
 import threading
@@ -64,6 +65,33 @@ def blob(content: source.Blob, kind: str = "blobs") -> str:
 
 
 # -- files
+
+_FETCH = """
+import hashlib, sys
+from coldstart.agent import measurer
+from coldstart.agent.cache import Cache
+from coldstart.agent.records import Image
+from coldstart.agent.runtimes import StartFailed
+from coldstart.agent.supply import Files
+before = set(sys.modules)
+sha256, port, folder = sys.argv[1:]
+for asked in sha256, "0" * 64:
+    files = Files(Image("it", {"program": asked}, {"program": 1}), Cache(folder), int(port))
+    try:
+        files.absent()
+        files.obtain("coldstart.local/boot-0-0")
+    except StartFailed:
+        pass
+print(sorted(set(sys.modules) - before))
+"""
+
+
+def test_a_first_fetch_imports_nothing(controller: Controller, tmp_path: Path) -> None:
+    """It may be in the middle of a boot: what a node had already was not fetched before. Nor does one that fails."""
+    argv = [sys.executable, "-c", _FETCH, SHA, str(controller.port), str(tmp_path)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+    assert (tmp_path / SHA).is_file()
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -125,6 +153,17 @@ def test_what_was_not_offered(controller: Controller, tmp_path: Path) -> None:
         upstream.fetch(controller.port, Cache(str(tmp_path)), hashlib.sha256(b"").hexdigest(), 10)
 
 
+@pytest.mark.parametrize(("repository", "syncs"), [(upstream.FILES, 1), ("coldstart.local/boot-0-0", 0)])
+def test_what_a_push_brings_outlasts_a_power_cut(
+    controller: Controller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repository: str, syncs: int
+) -> None:
+    """The disk has all of it before it has its valid name; a boot does not wait for that."""
+    seen: list[tuple[int, bool]] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: seen.append((os.fstat(fd).st_size, (tmp_path / SHA).exists())))
+    upstream.fetch(controller.port, Cache(str(tmp_path)), SHA, LAYER.size_bytes, repository)
+    assert seen == [(LAYER.size_bytes, False)] * syncs
+
+
 def test_nobody_there(tmp_path: Path) -> None:
     """A forward whose link is gone."""
     with pytest.raises(Broken, match="does not answer"):
@@ -169,6 +208,13 @@ def test_an_engine_that_goes_on_by_itself(controller: Controller, tmp_path: Path
         assert pulled(relay.port, blob(LAYER), 1_000_000) == (206, LAYER.data[1_000_000:])
         assert pulled(relay.port, blob(LAYER), 1_000_000) == (206, LAYER.data[1_000_000:])
     assert controller.sent_bytes < LAYER.size_bytes - 2_000_000 + 2000
+
+
+@pytest.mark.parametrize("beyond", [0, 1000])
+def test_an_engine_that_has_all_of_it(controller: Controller, tmp_path: Path, beyond: int) -> None:
+    """It is told that there is no more, not that less than nothing follows."""
+    with relayed(controller, Cache(str(tmp_path))) as (relay, _):
+        assert pulled(relay.port, blob(LAYER), LAYER.size_bytes + beyond) == (416, b"")
 
 
 def test_more_than_there_is(controller: Controller, tmp_path: Path) -> None:
