@@ -47,6 +47,6 @@ class Window:
         self._under_way_bytes -= marked_bytes
         self._least_ns = min(self._least_ns, took_ns)
         if took_ns - self._least_ns < QUICK_NS:
-            self.limit_bytes = min(2 * self.limit_bytes, MOST_BYTES)
+            self.limit_bytes = min(self.limit_bytes + marked_bytes, MOST_BYTES)  # twice as much after each round trip
         elif took_ns - self._least_ns > LONG_NS:
             self.limit_bytes = max(self.limit_bytes // 2, LEAST_BYTES)

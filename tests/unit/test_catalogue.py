@@ -12,7 +12,7 @@ from coldstart import archive, sources
 from coldstart.archive import ContainerImage, File
 from coldstart.catalogue import Catalogue
 from coldstart.errors import ImageError
-from coldstart.model import Ready, Target
+from coldstart.model import Node, Ready, Target
 
 
 def test_an_archive_is_made_once(tmp_path: Path) -> None:
@@ -37,14 +37,14 @@ def test_a_failure_that_nobody_waits_for_is_silent(capsys: pytest.CaptureFixture
 
     async def ended() -> None:
         catalogue = Catalogue()
-        waiting = asyncio.create_task(catalogue.image(target, "x86_64"))
+        waiting = asyncio.create_task(catalogue.image(target, "x86_64", Node("here")))
         await asyncio.sleep(0)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
         await asyncio.sleep(0.2)
         with pytest.raises(ImageError):
-            await catalogue.image(target, "x86_64")
+            await catalogue.image(target, "x86_64", Node("here"))
 
     said: list[object] = []
 
