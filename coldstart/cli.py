@@ -168,7 +168,7 @@ def push(format_: str, *, accept_new_host_keys: bool, reconnect: int, push_rate:
     from coldstart.reach import Reach
     from coldstart.report import pushed
 
-    job = sweeping.load(_wanted(options))
+    job = sweeping.load(_wanted(options, default_port=80))
     reach = Reach(accept_new_host_keys=accept_new_host_keys)
     result = pushing.push(job, reach, reconnect_s=reconnect, bytes_per_s=_rate(push_rate))
     _print(pushed.as_json(result.pushed) if format_ == "json" else pushed.as_table(result.pushed, width=_width()))
@@ -392,14 +392,14 @@ def _print_plan(job: Job, format_: str) -> None:
     )
 
 
-def _wanted(options: dict[str, Any]) -> Selection:
-    """The options that say what to measure."""
+def _wanted(options: dict[str, Any], default_port: int | None = None) -> Selection:
+    """The options that say what to measure. default_port: for whoever does not start the image."""
     from coldstart import ownimage, sweeping
 
     image, port, path, runtime = (options.pop(name) for name in ("image", "port", "path", "runtime"))
     if image is None and (port is not None or path != "/" or runtime != "docker"):
         raise click.UsageError("--port, --path and --runtime are about --image")
-    own = ownimage.OwnImage(image, port, path, runtime) if image is not None else None
+    own = ownimage.OwnImage(image, port or default_port, path, runtime) if image is not None else None
     return sweeping.Selection(**options, image=own)
 
 
@@ -407,10 +407,14 @@ def _rate(text: str | None) -> int:
     """Bytes in a second; 0: no limit."""
     from coldstart.units import parse_size_bytes
 
+    if text is None:
+        return 0
     try:
-        return parse_size_bytes(text) if text else 0
+        if rate := parse_size_bytes(text):
+            return rate
     except ValueError as error:
         raise click.UsageError(f"--push-rate: {error}") from None
+    raise click.UsageError(f"--push-rate: {text} would be no push at all; without it there is no limit")
 
 
 def _width() -> int | None:

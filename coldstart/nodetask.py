@@ -20,7 +20,7 @@ from coldstart.lasting import Connect, Lasting, Work
 from coldstart.link import Conversation
 from coldstart.model import Boots, Node, Plan, Playbook, Target, WaveStart
 from coldstart.plan import boots_of_order
-from coldstart.push import Begun, Pusher, PushFailed, Shared
+from coldstart.push import Begun, Pusher, PushFailed, Shared, least_bytes
 from coldstart.rendezvous import Gathering, Release
 from coldstart.throttle import Throttle
 
@@ -70,6 +70,7 @@ class NodeTask:
         self._done = set(request.done)
         self._limits: dict[str, int] = {}  # boots per trial, by target, where fewer than planned
         self._pusher: Pusher | None = None
+        self._least_bytes: dict[str, int] = {}  # by target: what a boot without its image is sent
         self._pushed_bytes = 0
         self._begun_pushes: Begun = {}
         self._begun = False  # it has shared an instant with the others
@@ -91,10 +92,10 @@ class NodeTask:
                 skipped |= await self._prepare(talk, target, arch)
             if IMAGE_ABSENT not in self._request.playbook.starts:
                 await self._pusher.take_back()
+            for wave in self._waves(self._orders(skipped)):
+                await self._wave(talk, wave)
         finally:
             self._pushed_bytes += self._pusher.sent_bytes
-        for wave in self._waves(self._orders(skipped)):
-            await self._wave(talk, wave)
 
     def _waves(self, orders: Sequence[Order]) -> Iterator[Sequence[Order]]:
         """What is started at one instant with the other nodes; empty: others start something that we have not."""
@@ -143,7 +144,8 @@ class NodeTask:
         async for message in talk.until("done"):
             if message["type"] == "boot":
                 assert self._pusher is not None
-                boot = self._pusher.with_transfer(_boot(self._node.name, message))
+                boot = _boot(self._node.name, message)
+                boot = self._pusher.with_transfer(boot, self._least_bytes.get(self._target_of(boot), 0))
                 if started and _kept_the_instant(boot, *started):
                     self._emit(_started(self._node.name, boot, *started))
                 started = None
@@ -153,6 +155,9 @@ class NodeTask:
                 raise ProtocolError(
                     f"{self._node.name}: the agent imported {message['imported']} while it was measuring"
                 )
+
+    def _target_of(self, boot: Boot) -> str:
+        return self._request.plan.trials[boot.trial].target
 
     def _targets(self) -> list[Target]:
         wanted = {order.target for order in self._request.plan.orders.get(self._node.name, ())}
@@ -200,6 +205,7 @@ class NodeTask:
         image = await self._common.catalogue.image(target, arch, self._node)
         previous = await self._common.catalogue.previous(target, arch)
         pushed = [await self._pusher.push(target, each) for each in (previous, image) if each]
+        self._least_bytes[target.name] = least_bytes(image, previous)
         fetches = IMAGE_ABSENT in self._request.playbook.starts
         answer = await talk.ask(
             "prepare",

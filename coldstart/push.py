@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from coldstart.agent import supply
-from coldstart.agent.records import Boot, Image, to_json
+from coldstart.agent.records import NOT_COLD, OK, Boot, Image, to_json
 from coldstart.agent.wire import CHUNK_BYTES, Message
 from coldstart.errors import ImageError, NodeError
 from coldstart.events import Event, Pushed, Pushing
@@ -101,11 +101,17 @@ class Pusher:
             await self._talk.take_back()
         self._port = None
 
-    def with_transfer(self, boot: Boot) -> Boot:
-        """The boot, with what was sent in the middle of it."""
+    def with_transfer(self, boot: Boot, least_bytes: int) -> Boot:
+        """The boot, with what was sent in the middle of it; not cold if that is less than a node without it needs."""
         if "pulled" not in boot.marks_ns:
             return boot
-        return replace(boot, transfer_bytes=self._registry.sent_bytes[supply.repository(boot.trial, boot.index)])
+        sent_bytes = self._registry.sent_bytes[supply.repository(boot.trial, boot.index)]
+        boot = replace(boot, transfer_bytes=sent_bytes)
+        if boot.outcome != OK or sent_bytes >= least_bytes:
+            return boot
+        return replace(
+            boot, outcome=NOT_COLD, detail=f"{sent_bytes} of {least_bytes} bytes were sent: the rest was there"
+        )
 
     async def _files(self, resolved: ResolvedImage) -> str:
         """How those that the node lacked have come."""
@@ -203,6 +209,14 @@ class Pusher:
             yield
         finally:
             telling.cancel()
+
+
+def least_bytes(image: ResolvedImage, previous: ResolvedImage | None) -> int:
+    """What must be sent to a node that has nothing of the image, or only the version before."""
+    if image.source is None:
+        return sum(image.image.sizes.values())
+    there = {blob.digest for blob in previous.source.layers} if previous and previous.source else set()
+    return sum({blob.digest: blob.size_bytes for blob in image.source.layers if blob.digest not in there}.values())
 
 
 def _files_of(resolved: ResolvedImage) -> dict[str, Blob]:
