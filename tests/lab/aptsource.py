@@ -6,6 +6,7 @@ import hashlib
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -26,19 +27,20 @@ def settle(node: Node) -> None:
 
 def offer(node: Node, packages: Iterable[Path]) -> None:
     """These .deb files, and nothing else."""
-    folder = node.path(PLACE)
-    folder.mkdir(exist_ok=True)
-    for package in packages:
-        shutil.copy(package, folder)
-    entries = [_entry(package) for package in sorted(folder.glob("*.deb"))]
-    (folder / "Packages").write_text("\n".join(entries))
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        folder.chmod(0o755)  # apt reads it as a user of its own
+        for package in packages:
+            shutil.copy(package, folder)
+        entries = [_entry(package) for package in sorted(folder.glob("*.deb"))]
+        (folder / "Packages").write_text("\n".join(entries))
+        node.receive(folder, PLACE)
     take(node, f"deb [trusted=yes] file:{PLACE} ./")
 
 
 def take(node: Node, source: str) -> None:
     """The one line of its sources."""
-    shutil.rmtree(node.path("/etc/apt/sources.list.d"), ignore_errors=True)
-    node.path("/etc/apt/sources.list").write_text(f"{source}\n")
+    node.run(["sh", "-c", "rm -rf /etc/apt/sources.list.d; cat >/etc/apt/sources.list"], text=f"{source}\n")
 
 
 def forget(node: Node, name: str, *packages: str) -> None:

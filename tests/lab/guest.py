@@ -12,6 +12,8 @@ import json
 import shlex
 import subprocess
 import sys
+import tarfile
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,6 +30,7 @@ COMMANDS = (machine.PROGRAM, "qemu-img", *image.COMMANDS)
 SSHD_ANSWERS, ENGINE_LISTENS = "coldstart-lab: sshd answers", "coldstart-lab: engine listens"
 SETTINGS = "/etc/coldstart-lab"  # what its first process is told
 _BOOT_LIMIT_S = 120.0
+_RECEIVE_LIMIT_S = 120.0
 _SHOWN_BYTES = 800  # of its console, when something is wrong
 _LEFTOVERS = """
 pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
@@ -96,13 +99,21 @@ class Guest(Node):
         self, argv: Sequence[str], *, text: str = "", limit_s: float = 60.0, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """A command in it, as root; by SSH."""
-        command = ["ssh", "-F", str(self.folder.parent / "ssh_config"), self.name, shlex.join(argv)]
-        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=limit_s, check=check)
+        return subprocess.run(self._ssh(argv), input=text, capture_output=True, text=True, timeout=limit_s, check=check)
 
     def spawn(self, argv: Sequence[str]) -> None:
         """A command in it that goes on; its output is in the guest's /var/log/services.log."""
         command = f"{shlex.join(argv)} </dev/null >>/var/log/services.log 2>&1"
         self.run(["setsid", "--fork", "sh", "-c", f"exec {command}"])
+
+    def receive(self, folder: Path, place: str) -> None:
+        """Through its link, at the speed of that."""
+        with tempfile.TemporaryFile() as packed:
+            with tarfile.open(fileobj=packed, mode="w") as tar:
+                tar.add(folder, arcname=".")
+            packed.seek(0)
+            unpack = self._ssh(["sh", "-c", f"mkdir -p {place} && tar -xf - -C {place}"])
+            subprocess.run(unpack, stdin=packed, capture_output=True, timeout=_RECEIVE_LIMIT_S, check=True)
 
     def leftovers(self) -> list[str]:
         """As of any node, from within."""
@@ -174,6 +185,9 @@ class Guest(Node):
             (SETTINGS, 0o644, settings),
             ("/root/.ssh/authorized_keys", 0o600, keys),
         ]
+
+    def _ssh(self, argv: Sequence[str]) -> list[str]:
+        return ["ssh", "-F", str(self.folder.parent / "ssh_config"), self.name, shlex.join(argv)]
 
     def _look(self, code: str) -> Any:
         """`code` continues lab.traces: the same look from within that others get from outside. What it prints."""

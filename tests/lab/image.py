@@ -1,7 +1,7 @@
 """What a guest starts from: a kernel, an initramfs and a disk, made of Debian's packages for arm64.
 
-Nothing that is not of this machine's own architecture is run for it: apt downloads, dpkg-deb unpacks, and what
-maintainers' scripts would have done is done here, as far as a node needs it.
+Nothing that is not of this machine's own architecture is run for it: apt downloads, dpkg-deb unpacks, what dpkg would
+have remembered is written, and what maintainers' scripts would have done is done here, as far as a node needs it.
 
 All is kept in $XDG_CACHE_HOME/coldstart-lab (~/.cache): packages, and images by the hash of what they are made from.
 """
@@ -21,30 +21,31 @@ from pathlib import Path
 
 from coldstart.archive import File
 from coldstart.workloads import initramfs, modules
-from lab import names
+from lab import dpkgrecord, names
 from lab.network import call
 from lab.packages import Apt
 
 COMMANDS = ("apt-get", "dpkg-deb", "depmod", "mke2fs")
 WANTED = (
-    *("base-files", "base-passwd", "bash", "busybox-static", "coreutils", "dash", "grep", "hostname", "mount"),
-    *("procps", "util-linux", "iproute2", "iptables", "kmod", "openssh-server", "python3"),
-    *("docker.io", "qemu-system-arm", "linux-image-cloud-arm64"),
+    *("?essential", "apt", "usr-is-merged", "busybox-static", "mount", "procps", "iproute2", "iptables", "kmod"),
+    *("openssh-server", "python3", "docker.io", "qemu-system-arm", "linux-image-cloud-arm64"),
 )
-# Others depend on these for their maintainers' scripts, or for what a node does not do.
-UNWANTED = ("cpio_", "debconf_", "dpkg_", "initramfs-tools", "iso-codes_", "klibc-", "libperl5", "linux-base_", "perl")
+MERGED = ("bin", "lib", "sbin")  # links into usr, as on every Debian
 PRUNED = ("boot", "usr/share/doc", "usr/share/info", "usr/share/lintian", "usr/share/locale", "usr/share/man")
 FOLDERS = ("dev", "proc", "sys", "run", "tmp", "root/.ssh", "var/log", "var/tmp", "etc/ssh")
 LINKS = {
     "bin/ping": "busybox",
     "bin/sh": "dash",
+    "usr/bin/awk": "mawk",
     "usr/bin/which": "/bin/busybox",
     "usr/sbin/ip6tables": "xtables-nft-multi",
     "usr/sbin/iptables": "xtables-nft-multi",
     "var/lock": "/run/lock",
     "var/run": "/run",
 }
-USER, GROUP = "sshd:x:105:65534::/run/sshd:/usr/sbin/nologin", "docker:x:106:"  # beside those of every Debian
+# Beside those of every Debian.
+USERS = ("_apt:x:100:65534::/nonexistent:/usr/sbin/nologin", "sshd:x:105:65534::/run/sshd:/usr/sbin/nologin")
+GROUP = "docker:x:106:"
 FIRST_MODULES = ("virtio_mmio", "virtio_blk", "virtio_net")  # before there is a disk to read others from
 LINK = "image"  # in a guest's folder: to the one it was started from
 DISK_BYTES = 4 << 30  # its file takes what is used
@@ -78,23 +79,30 @@ def cache() -> Path:
 def get() -> Image:
     """The image of today's packages; made if it is not there. One process at a time. PackagesError, CommandFailed."""
     folder = cache()
-    apt = Apt(folder, "arm64", WANTED, UNWANTED)
+    apt = Apt(folder, "arm64", WANTED)
     with _alone(folder):
         apt.refresh()
         packages = apt.resolve()
         image = Image(folder / f"image-{key(packages)}")
         if not image.folder.exists():
-            archives = apt.download()
-            build([archives / package for package in packages], image)
+            downloaded = apt.download()
+            build([downloaded / package for package in packages], image)
         os.utime(image.folder)
         _forget_others(folder)
     return image
 
 
+def archives(*names: str) -> list[Path]:
+    """The packages of these names that images are made from; once there is one, they are here."""
+    return [path for name in names for path in sorted((cache() / "archives").glob(f"{name}_*.deb"))]
+
+
 def key(packages: Sequence[str]) -> str:
     """Of everything that an image is made from: the packages with their versions, and the code that makes it."""
     digest = hashlib.sha256("\n".join(packages).encode())
-    for path in (Path(__file__), Path(initramfs.__file__), Path(modules.__file__), *sorted(_SCRIPTS.iterdir())):
+    for module in (dpkgrecord, initramfs, modules):
+        digest.update(Path(module.__file__).read_bytes())
+    for path in (Path(__file__), *sorted(_SCRIPTS.iterdir())):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -105,7 +113,8 @@ def build(packages: Iterable[Path], image: Image) -> None:
     root = making.folder / "root"
     root.mkdir(parents=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(lambda package: call("dpkg-deb", "--extract", str(package), str(root)), packages))
+        entries = list(pool.map(lambda package: dpkgrecord.unpack(package, root), packages))
+    dpkgrecord.write(entries, root)
     kernel = next((root / "boot").glob("vmlinuz-*"))
     release = kernel.name.partition("-")[2]
     kernel.rename(making.kernel)
@@ -121,6 +130,8 @@ def build(packages: Iterable[Path], image: Image) -> None:
 
 def configure(root: Path) -> None:
     """What maintainers' scripts would have done."""
+    for name in MERGED:
+        merge(root, name)
     for name in PRUNED:
         shutil.rmtree(root / name, ignore_errors=True)
     for name in FOLDERS:
@@ -137,9 +148,25 @@ def configure(root: Path) -> None:
     (root / "sbin/init").chmod(0o755)
 
 
+def merge(root: Path, name: str) -> None:
+    """dpkg-deb, unlike dpkg, would have made a folder of a link."""
+    _move(root / name, root / "usr" / name)
+    (root / name).symlink_to(f"usr/{name}")
+
+
+def _move(folder: Path, to: Path) -> None:
+    """All that is in it, among what is there."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink() and (to / path.name).is_dir():
+            _move(path, to / path.name)
+        else:
+            path.rename(to / path.name)
+    folder.rmdir()
+
+
 def write_accounts(masters: Path, etc: Path) -> None:
     """Nobody has a password."""
-    users = [*(masters / "passwd.master").read_text().splitlines(), USER]
+    users = [*(masters / "passwd.master").read_text().splitlines(), *USERS]
     users = ["root:x:0:0:root:/root:/bin/bash" if user.startswith("root:") else user for user in users]
     shadows = [f"{user.partition(':')[0]}:*:20000:0:99999:7:::" for user in users]
     groups = [*(masters / "group.master").read_text().splitlines(), GROUP]

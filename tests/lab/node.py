@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -202,6 +203,10 @@ class Node:
                 env=boot.ENVIRONMENT,
                 check=True,
             )
+
+    def receive(self, folder: Path, place: str) -> None:
+        """The files of a folder of this machine's, in one of the node's."""
+        shutil.copytree(folder, self.path(place), dirs_exist_ok=True)
 
     def path(self, name: str) -> Path:
         """A file as the node sees it."""

@@ -19,13 +19,12 @@ class PackagesError(Exception):
 
 
 class Apt:
-    """wanted: names, of `architecture` as Debian calls it; folder: for its lists and what it downloads."""
+    """wanted: names or patterns, of `architecture` as Debian calls it; folder: for its lists and what it downloads."""
 
-    def __init__(self, folder: Path, architecture: str, wanted: tuple[str, ...], unwanted: tuple[str, ...]) -> None:
+    def __init__(self, folder: Path, architecture: str, wanted: tuple[str, ...]) -> None:
         self._folder = folder
         self._architecture = architecture
         self._wanted = wanted
-        self._unwanted = unwanted
         for name in ("lists/partial", "archives/partial", "none/partial"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         (folder / "status").touch()
@@ -42,11 +41,11 @@ class Apt:
         stamp.touch()
 
     def resolve(self) -> list[str]:
-        """Files NAME_VERSION_ARCH.deb: what is wanted and what that depends on, without what is unwanted."""
+        """Files NAME_VERSION_ARCH.deb: what is wanted and what that depends on."""
         # Of what is downloaded already, apt would not speak.
         nothing = ("-o", f"Dir::Cache::Archives={self._folder}/none")
         try:
-            return files(self._call(*nothing, "--print-uris", "install", *self._wanted), self._unwanted)
+            return files(self._call(*nothing, "--print-uris", "install", *self._wanted))
         except CommandFailed as error:
             raise PackagesError(
                 f"this machine's sources have no packages for {self._architecture} ({_last_words(error)}); "
@@ -84,7 +83,6 @@ def options(folder: Path, architecture: str) -> list[str]:
     return [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
 
 
-def files(uris: str, unwanted: tuple[str, ...]) -> list[str]:
-    """The names in what `apt-get --print-uris` says, but for those that begin with a word of `unwanted`."""
-    found = [line.split()[1] for line in uris.splitlines() if line.startswith("'")]
-    return sorted(file for file in found if not file.startswith(unwanted))
+def files(uris: str) -> list[str]:
+    """The names in what `apt-get --print-uris` says."""
+    return sorted(line.split()[1] for line in uris.splitlines() if line.startswith("'"))

@@ -1,4 +1,5 @@
-"""An aarch64 machine on the network: swept over SSH, with a kernel, an engine and clocks not this machine's."""
+"""An aarch64 machine on the network: prepared and swept over SSH, with a kernel, an engine and clocks not this
+machine's."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 from conftest import Coldstart, poll
-from lab import image
+from lab import aptsource, image
 from lab.fleet import Lab, LabError
 from lab.guest import NotPossible
 from lab.node import Node
@@ -81,6 +82,64 @@ def test_check(coldstart: Coldstart, lab: Lab) -> None:
     (found,) = json.loads(done.stdout)["nodes"]
     assert (found["reachable"], found["facts"]["arch"]) == (True, "aarch64")
     assert [finding for finding in found["findings"] if finding["severity"] == "problem"] == []
+
+
+def test_its_packages_are_known(pi: Node) -> None:
+    """To its own dpkg and apt, who miss nothing."""
+    assert pi.run(["dpkg", "--audit"]).stdout == ""
+    assert pi.run(["apt-get", "-qq", "check"]).stdout == ""
+    assert pi.run(["dpkg", "--print-architecture"]).stdout == "arm64\n"
+    owners = pi.run(["dpkg", "--search", "/bin/bash", "/usr/sbin/sshd", "/usr/sbin/dockerd"]).stdout
+    assert owners.split()[::2] == ["bash:", "openssh-server:", "docker.io:"]
+
+
+def test_prepare(coldstart: Coldstart, lab: Lab, pi: Node) -> None:
+    """No Python and no QEMU: `check` says so; a plan changes nothing; then its own apt installs Debian's packages for
+    its architecture, `check` is content, and there is nothing left to do. The sweeps below are made with these."""
+    missing = ("python3", "python3-minimal", "libpython3-stdlib", "qemu-system-arm")
+    aptsource.offer(pi, image.archives(*missing))
+    pi.run(["dpkg", "--remove", *missing])
+    assert "no-python" in findings(coldstart, lab)
+
+    before = remembered(pi)
+    planned = coldstart("prepare", str(lab.inventory), "--limit", NAME)
+    assert (planned.returncode, "--yes" in planned.stderr) == (0, True)
+    assert planned.stdout.startswith(f"edge/{NAME}: Debian GNU/Linux ")
+    assert "  python         would bring the package lists up to date (apt-get update" in planned.stdout
+    assert "  qemu           would install qemu-system-arm (apt-get install" in planned.stdout
+    assert remembered(pi) == before
+
+    done = coldstart("prepare", str(lab.inventory), "--limit", NAME, "--yes", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    (entry,) = json.loads(done.stdout)["nodes"]
+    assert {task["task"]: task["state"] for task in entry["tasks"]} == {
+        "python": "changed",
+        "docker": "ok",
+        "qemu": "changed",
+        "groups": "not-applicable",
+        "memory-cgroup": "not-applicable",
+    }
+    installed = pi.run(["dpkg-query", "-W", "-f", "${db:Status-Abbrev}${Architecture} ", *missing]).stdout
+    assert installed == "ii arm64 " * len(missing)
+    assert findings(coldstart, lab).isdisjoint({"no-python", "qemu"})
+
+    before = remembered(pi)
+    again = coldstart("prepare", str(lab.inventory), "--limit", NAME, "--yes")
+    assert (again.returncode, again.stdout.splitlines()[-1]) == (0, "1 nodes: nothing to do"), again.stderr
+    assert remembered(pi) == before
+
+
+def findings(coldstart: Coldstart, lab: Lab) -> set[str]:
+    """Of `check`, by kind."""
+    done = coldstart("check", str(lab.inventory), "--limit", NAME, "--format", "json")
+    (entry,) = json.loads(done.stdout)["nodes"]
+    return {finding["kind"] for finding in entry["findings"]}
+
+
+def remembered(pi: Node) -> str:
+    """All that a task could change there."""
+    places = ("/var/lib/dpkg/status", "/var/lib/apt/lists", "/etc/group", "/etc/passwd")
+    return pi.run(["find", *places, "-type", "f", "-exec", "md5sum", "{}", "+"]).stdout
 
 
 def test_sweep(coldstart: Coldstart, lab: Lab, pi: Node) -> None:

@@ -75,9 +75,13 @@ W: something that apt had to say
 
 
 def test_the_packages_of_an_image() -> None:
-    """By what apt would download, with or without a checksum; not those for maintainers' scripts."""
-    found = packages.files(URIS, image.UNWANTED)
-    assert found == ["libpcre2-8-0_10.42_arm64.deb", "openssh-server_1%3a9.2p1-2_arm64.deb"]
+    """By what apt would download, with or without a checksum."""
+    assert packages.files(URIS) == [
+        "dpkg_1.21_arm64.deb",
+        "libpcre2-8-0_10.42_arm64.deb",
+        "openssh-server_1%3a9.2p1-2_arm64.deb",
+        "perl-base_5.36_arm64.deb",
+    ]
 
 
 def test_the_systems_apt_is_left_alone() -> None:
@@ -103,14 +107,14 @@ def test_the_cache_is_where_caches_are(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_accounts(tmp_path: Path) -> None:
-    """Those of every Debian, and sshd's; no password lets anybody in."""
+    """Those of every Debian, apt's and sshd's; no password lets anybody in."""
     (tmp_path / "passwd.master").write_text("root:*:0:0:root:/root:/bin/sh\ndaemon:*:1:1::/:/usr/sbin/nologin\n")
     (tmp_path / "group.master").write_text("root:*:0:\n")
     image.write_accounts(tmp_path, tmp_path)
     users = (tmp_path / "passwd").read_text().splitlines()
     assert users[0] == "root:x:0:0:root:/root:/bin/bash"
-    assert [user.partition(":")[0] for user in users] == ["root", "daemon", "sshd"]
-    assert [line.split(":")[1] for line in (tmp_path / "shadow").read_text().splitlines()] == ["*"] * 3
+    assert [user.partition(":")[0] for user in users] == ["root", "daemon", "_apt", "sshd"]
+    assert [line.split(":")[1] for line in (tmp_path / "shadow").read_text().splitlines()] == ["*"] * 4
     assert (tmp_path / "shadow").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "group").read_text().endswith(f"{image.GROUP}\n")
 
