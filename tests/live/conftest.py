@@ -150,6 +150,8 @@ class Sweep:
 class Coldstart:
     """The command line, with everything of its own below `folder`."""
 
+    limit_s = 60.0  # of whatever is run to its end
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.store = folder / "store.db"
@@ -179,7 +181,11 @@ class Coldstart:
     def __call__(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run it to its end. Whatever it is told, there is never a traceback, nor a warning of Python's."""
         done = subprocess.run(
-            [COMMAND, *arguments], env={**self.environ, **environ}, capture_output=True, text=True, timeout=60
+            [COMMAND, *arguments],
+            env={**self.environ, **environ},
+            capture_output=True,
+            text=True,
+            timeout=self.limit_s,
         )
         assert "Traceback" not in done.stderr, done.stderr
         assert "Warning" not in done.stderr, done.stderr

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.live
 
 NAME = PI.name
 SWEEP_LIMIT_S = 240.0
+PREPARE_LIMIT_S = 180.0
 TARGETS = """
 process: {runtime: process, image: hello}
 container: {runtime: docker, image: hello}
@@ -96,6 +97,7 @@ def test_its_packages_are_known(pi: Node) -> None:
 def test_prepare(coldstart: Coldstart, lab: Lab, pi: Node) -> None:
     """No Python and no QEMU: `check` says so; a plan changes nothing; then its own apt installs Debian's packages for
     its architecture, `check` is content, and there is nothing left to do. The sweeps below are made with these."""
+    coldstart.limit_s = PREPARE_LIMIT_S
     missing = ("python3", "python3-minimal", "libpython3-stdlib", "qemu-system-arm")
     aptsource.offer(pi, image.archives(*missing))
     pi.run(["dpkg", "--remove", *missing])
