@@ -8,90 +8,18 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from coldstart import __version__, completion, shipped
+from coldstart import __version__, completion, options
 from coldstart.errors import ColdstartError
 from coldstart.prepare import TASKS
 
 if TYPE_CHECKING:
     from coldstart.store import Store
-    from coldstart.sweeping import Job, Selection
-
-FORMATS = ("table", "json", "csv", "markdown")
-_FORMAT = click.option("--format", "format_", type=click.Choice(FORMATS), default="table", show_default=True)
-_STORE = click.option(
-    "--store",
-    type=click.Path(dir_okay=True, path_type=Path),
-    envvar="COLDSTART_STORE",
-    show_envvar=True,
-    help="SQLite file with all results.  [default: $XDG_STATE_HOME/coldstart/coldstart.db]",
-)
-_LISTED = click.option("--format", "format_", type=click.Choice(("table", "json")), default="table", show_default=True)
-_ACCEPT = click.option(
-    "--accept-new-host-keys",
-    is_flag=True,
-    help="Take and keep the host key of a node that has none in known_hosts. A changed key is refused all the same.",
-)
-_INVENTORY = click.argument("inventory", shell_complete=completion.shipped_files("inventories"))
-_PLAYBOOK = click.option(
-    "--playbook",
-    metavar="NAME|FILE",
-    default="quick",
-    show_default=True,
-    shell_complete=completion.shipped_files("playbooks"),
-    help=f"What to measure. Shipped: {', '.join(shipped.names('playbooks'))}.",
-)
-_LIMIT = click.option(
-    "--limit",
-    metavar="PATTERN",
-    shell_complete=completion.limits,
-    help="Only these nodes: names, groups, globs, !not, &and.",
-)
-_RECONNECT = click.option("--reconnect", metavar="SECONDS", type=click.IntRange(0), default=120, show_default=True,
-                          help="How long to try to have a lost node back.")  # fmt: skip
-_RUN = click.argument("run", metavar="[RUN]", default="latest", shell_complete=completion.runs)
-
-
-_OWN_IMAGE = (
-    click.option(
-        "--image",
-        metavar="FILE|TAG",
-        shell_complete=completion.files,
-        help="Your own image in place of the playbook's targets: an archive, an OCI layout, a tag.",
-    ),
-    click.option("--port", type=click.IntRange(1, 65535), help="Of --image: where it answers HTTP once it is ready."),
-    click.option("--path", default="/", show_default=True, help="Of --image: what is asked for; 200 is ready."),
-    click.option("--runtime", default="docker", show_default=True, help="Of --image: what starts it."),
-)
-_RATE = click.option("--push-rate", metavar="SIZE", help="Push at most so much a second, to all nodes together: 10MiB.")
-
-
-def _image_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in reversed(_OWN_IMAGE):
-        command = option(command)
-    return command
-
-
-def _selection(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The arguments that say what to measure, shared by `sweep` and `plan`."""
-    for option in reversed(
-        [
-            _INVENTORY,
-            _PLAYBOOK,
-            _LIMIT,
-            click.option("--target", "targets", metavar="NAME", multiple=True, help="Only this target; repeatable."),
-            click.option("--start", "starts", metavar="KIND", multiple=True, help="Only this start kind; repeatable."),
-            click.option("--boots", type=int, help="Boots per trial, instead of the playbook's."),
-            click.option("--seed", type=click.IntRange(0), help="Seed of the order; random unless given, and stored."),
-        ]
-    ):
-        command = option(command)
-    return _image_options(command)
+    from coldstart.sweeping import Job
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -106,16 +34,16 @@ def main() -> None:
 
 
 @main.command()
-@_selection
-@_STORE
-@_FORMAT
+@options.selection
+@options.STORE
+@options.FORMAT
 @click.option("--resume", metavar="RUN", shell_complete=completion.runs, help="Go on with a run that was cut short.")
 @click.option("--dry-run", is_flag=True, help="Show what would run and how long it would take; touch nothing.")
 @click.option("--max-failures", type=click.IntRange(0), default=0, show_default=True, help="More failed boots: exit 3.")
-@_ACCEPT
-@_RECONNECT
-@_RATE
-def sweep(store: Path | None, format_: str, resume: str | None, *, dry_run: bool, **options: Any) -> None:
+@options.ACCEPT
+@options.RECONNECT
+@options.RATE
+def sweep(store: Path | None, format_: str, resume: str | None, *, dry_run: bool, **given: Any) -> None:
     """Measure every target of a playbook on every node of INVENTORY.
 
     INVENTORY is a file in Ansible's YAML format, or the name of a shipped one.
@@ -123,10 +51,10 @@ def sweep(store: Path | None, format_: str, resume: str | None, *, dry_run: bool
     from coldstart import sweeping
     from coldstart.reach import Reach
 
-    max_failures, reconnect_s = options.pop("max_failures"), options.pop("reconnect")
-    reach = Reach(accept_new_host_keys=options.pop("accept_new_host_keys"))
-    rate = _rate(options.pop("push_rate"))
-    wanted = _wanted(options)
+    max_failures, reconnect_s = given.pop("max_failures"), given.pop("reconnect")
+    reach = Reach(accept_new_host_keys=given.pop("accept_new_host_keys"))
+    rate = options.rate(given.pop("push_rate"))
+    wanted = options.chosen(given)
     if dry_run:
         _print_plan(sweeping.load(wanted), "json" if format_ == "json" else "table")
         return
@@ -140,26 +68,26 @@ def sweep(store: Path | None, format_: str, resume: str | None, *, dry_run: bool
 
 
 @main.command()
-@_selection
+@options.selection
 @click.option("--format", "format_", type=click.Choice(("table", "json")), default="table", show_default=True)
-def plan(format_: str, **options: Any) -> None:
+def plan(format_: str, **given: Any) -> None:
     """Show what a sweep would run, and about how long it would take. Nothing is touched."""
     from coldstart import sweeping
 
-    _print_plan(sweeping.load(_wanted(options)), format_)
+    _print_plan(sweeping.load(options.chosen(given)), format_)
 
 
 @main.command()
-@_INVENTORY
-@_PLAYBOOK
-@_LIMIT
+@options.INVENTORY
+@options.PLAYBOOK
+@options.LIMIT
 @click.option("--target", "targets", metavar="NAME", multiple=True, help="Only this target's; repeatable.")
-@_image_options
-@_LISTED
-@_ACCEPT
-@_RECONNECT
-@_RATE
-def push(format_: str, *, accept_new_host_keys: bool, reconnect: int, push_rate: str | None, **options: Any) -> None:
+@options.image
+@options.LISTED
+@options.ACCEPT
+@options.RECONNECT
+@options.RATE
+def push(format_: str, *, accept_new_host_keys: bool, reconnect: int, push_rate: str | None, **given: Any) -> None:
     """Bring the images of a playbook to every node of INVENTORY that lacks them, and nothing else.
 
     A sweep does the same by itself. What is there already is not sent again.
@@ -168,17 +96,17 @@ def push(format_: str, *, accept_new_host_keys: bool, reconnect: int, push_rate:
     from coldstart.reach import Reach
     from coldstart.report import pushed
 
-    job = sweeping.load(_wanted(options, default_port=80))
+    job = sweeping.load(options.chosen(given, default_port=80))
     reach = Reach(accept_new_host_keys=accept_new_host_keys)
-    result = pushing.push(job, reach, reconnect_s=reconnect, bytes_per_s=_rate(push_rate))
+    result = pushing.push(job, reach, reconnect_s=reconnect, bytes_per_s=options.rate(push_rate))
     _print(pushed.as_json(result.pushed) if format_ == "json" else pushed.as_table(result.pushed, width=_width()))
     result.judge()
 
 
 @main.command("inventory")
-@_INVENTORY
-@_LIMIT
-@_LISTED
+@options.INVENTORY
+@options.LIMIT
+@options.LISTED
 def inventory_(inventory: str, limit: str | None, format_: str) -> None:
     """Show the nodes of INVENTORY with their groups and variables, as they are understood. Nothing is touched.
 
@@ -194,7 +122,7 @@ def inventory_(inventory: str, limit: str | None, format_: str) -> None:
 
 
 @main.command()
-@_STORE
+@options.STORE
 @click.option("--format", "format_", type=click.Choice(("table", "json")), default="table", show_default=True)
 def runs(store: Path | None, format_: str) -> None:
     """List the runs in the store, newest first."""
@@ -207,9 +135,9 @@ def runs(store: Path | None, format_: str) -> None:
 
 
 @main.command()
-@_RUN
-@_STORE
-@_FORMAT
+@options.RUN
+@options.STORE
+@options.FORMAT
 def show(run: str, store: Path | None, format_: str) -> None:
     """Show the results of RUN: `latest`, or the beginning of its id."""
     from coldstart import sweeping
@@ -219,8 +147,8 @@ def show(run: str, store: Path | None, format_: str) -> None:
 
 
 @main.command()
-@_RUN
-@_STORE
+@options.RUN
+@options.STORE
 @click.option("--format", "format_", type=click.Choice(("jsonl", "csv")), default="jsonl", show_default=True)
 def export(run: str, store: Path | None, format_: str) -> None:
     """Write every single boot of RUN, one per line."""
@@ -235,12 +163,12 @@ def export(run: str, store: Path | None, format_: str) -> None:
 
 
 @main.command()
-@_INVENTORY
-@_LIMIT
+@options.INVENTORY
+@options.LIMIT
 @click.option("--run", metavar="RUN", help="Only what this run has left.")
 @click.option("--all", "everything", is_flag=True, help="What any dead run has left (the default).")
 @click.option("--images", is_flag=True, help="Also the images that were pushed to the nodes.")
-@_ACCEPT
+@options.ACCEPT
 def clean(
     inventory: str, limit: str | None, run: str | None, *, everything: bool, images: bool, accept_new_host_keys: bool
 ) -> None:
@@ -259,8 +187,8 @@ def clean(
 @main.command()
 @click.argument("inventory", shell_complete=completion.shipped_files("inventories"))
 @click.option("--limit", metavar="PATTERN", help="Only these nodes.")
-@_LISTED
-@_ACCEPT
+@options.LISTED
+@options.ACCEPT
 def check(inventory: str, limit: str | None, format_: str, *, accept_new_host_keys: bool) -> None:
     """Connect to every node and say what stands in the way of measuring there, and how to mend it.
 
@@ -276,12 +204,12 @@ def check(inventory: str, limit: str | None, format_: str, *, accept_new_host_ke
 
 
 @main.command()
-@_INVENTORY
+@options.INVENTORY
 @click.argument("tasks", metavar="[TASK]...", nargs=-1, type=click.Choice(TASKS))
-@_LIMIT
+@options.LIMIT
 @click.option("--yes", is_flag=True, help="Do it without asking.")
-@_LISTED
-@_ACCEPT
+@options.LISTED
+@options.ACCEPT
 def prepare(
     inventory: str, tasks: tuple[str, ...], limit: str | None, format_: str, *, yes: bool, accept_new_host_keys: bool
 ) -> None:
@@ -321,7 +249,7 @@ def images() -> None:
 
 
 @images.command("list")
-@_LISTED
+@options.LISTED
 def images_list(format_: str) -> None:
     """List every file of the images that are built; on stderr, what is not and why."""
     from coldstart.images import built
@@ -341,7 +269,7 @@ def images_list(format_: str) -> None:
     type=click.Path(exists=True, path_type=Path),
     help="Linux for hello-vm, from now on: a Debian package linux-image-..., or a folder with boot/ and lib/modules/.",
 )
-@_LISTED
+@options.LISTED
 @click.pass_context
 def images_build(context: click.Context, kernel: Path | None, format_: str) -> None:
     """Build them from their sources, then list them.
@@ -390,31 +318,6 @@ def _print_plan(job: Job, format_: str) -> None:
     _print(
         planned.as_json(what, estimate_ns) if format_ == "json" else planned.as_table(what, estimate_ns, width=_width())
     )
-
-
-def _wanted(options: dict[str, Any], default_port: int | None = None) -> Selection:
-    """The options that say what to measure. default_port: for whoever does not start the image."""
-    from coldstart import ownimage, sweeping
-
-    image, port, path, runtime = (options.pop(name) for name in ("image", "port", "path", "runtime"))
-    if image is None and (port is not None or path != "/" or runtime != "docker"):
-        raise click.UsageError("--port, --path and --runtime are about --image")
-    own = ownimage.OwnImage(image, port or default_port, path, runtime) if image is not None else None
-    return sweeping.Selection(**options, image=own)
-
-
-def _rate(text: str | None) -> int:
-    """Bytes in a second; 0: no limit."""
-    from coldstart.units import parse_size_bytes
-
-    if text is None:
-        return 0
-    try:
-        if rate := parse_size_bytes(text):
-            return rate
-    except ValueError as error:
-        raise click.UsageError(f"--push-rate: {error}") from None
-    raise click.UsageError(f"--push-rate: {text} would be no push at all; without it there is no limit")
 
 
 def _width() -> int | None:
