@@ -20,7 +20,7 @@ from coldstart.lasting import Connect, Lasting, Work
 from coldstart.link import Conversation
 from coldstart.model import Boots, Node, Plan, Playbook, Target, WaveStart
 from coldstart.plan import boots_of_order
-from coldstart.push import Begun, Pusher, PushFailed, Shared, least_bytes
+from coldstart.push import Begun, NoRuntime, Pusher, PushFailed, Shared, least_bytes
 from coldstart.rendezvous import Gathering, Release
 from coldstart.throttle import Throttle
 
@@ -73,6 +73,7 @@ class NodeTask:
         self._least_bytes: dict[str, int] = {}  # by target: what a boot without its image is sent
         self._pushed_bytes = 0
         self._begun_pushes: Begun = {}
+        self._failed_push: PushFailed | None = None  # the last
         self._begun = False  # it has shared an instant with the others
         self._seen: set[Boots] = set()  # waves that are behind it
 
@@ -86,6 +87,7 @@ class NodeTask:
 
     async def _work(self, talk: Conversation, arch: str) -> None:
         skipped: set[tuple[str, str]] = set()
+        self._failed_push = None
         self._pusher = self._common.pusher(self._node.name, talk, self._begun_pushes)
         try:
             for target in self._targets():
@@ -94,6 +96,8 @@ class NodeTask:
                 await self._pusher.take_back()
             for wave in self._waves(self._orders(skipped)):
                 await self._wave(talk, wave)
+            if self._failed_push:  # what could be measured has been
+                raise self._failed_push
         finally:
             self._pushed_bytes += self._pusher.sent_bytes
 
@@ -178,7 +182,9 @@ class NodeTask:
         try:
             answer, transfer_bytes = await self._prepared(talk, target, arch)
         except (ImageError, PushFailed, OSError) as error:
-            return self._skip(target, str(error), starts)
+            if isinstance(error, PushFailed) and not isinstance(error, NoRuntime):
+                self._failed_push = error
+            return self._skip(target, str(error).removeprefix(f"{self._node.name}: "), starts)
         if answer["type"] == "unavailable":
             hint = f" ({answer['hint']})" if answer["hint"] else ""
             return self._skip(target, answer["reason"] + hint, starts)

@@ -115,10 +115,10 @@ class Pusher:
 
     async def _files(self, resolved: ResolvedImage) -> str:
         """How those that the node lacked have come."""
-        hows = [await self._file(content) for content in _files_of(resolved).values()]
+        hows = [await self._file(resolved.image.name, content) for content in _files_of(resolved).values()]
         return next((how for how in hows if how != PRESENT), PRESENT)
 
-    async def _file(self, content: Content) -> str:
+    async def _file(self, name: str, content: Content) -> str:
         sha256 = content.digest.removeprefix("sha256:")
         about = {"sha256": sha256, "size_bytes": content.size_bytes}
         answer = await self._talk.ask("offer", "have", "need", **about)
@@ -134,7 +134,7 @@ class Pusher:
         if answer["type"] == "got":
             raise ImageError(f"{content.digest}: it changed while it was sent", hint="try again when nobody writes it")
         if answer["type"] == "refused":
-            raise PushFailed(f"{self._node}: {answer['reason']}", hint=_hint(answer["reason"]))
+            raise PushFailed(f"{self._node}: {name}: {answer['reason']}", hint=_hint(answer["reason"]))
         return how
 
     async def _pace(self, size_bytes: int) -> None:
@@ -160,7 +160,7 @@ class Pusher:
             if how != "unreachable":
                 return how
         whole = await self._talk.attend(self._shared.archive(resolved.source, resolved.image.reference))
-        await self._file(whole)
+        await self._file(resolved.image.name, whole)
         with_archive = replace(resolved.image, files={"archive": whole.digest.removeprefix("sha256:")})
         return await self._installed(target, with_archive, 0)
 
