@@ -87,7 +87,11 @@ class BootLoop:
         if not self._await(clock, planned_ns, released=bool(at_ns)):
             raise Cancelled
         disturbance = disturbance or Disturbance()
-        boot = one.run(order, self._starter)
+        try:
+            boot = one.run(order, self._starter)
+        finally:
+            if prey.supply and order.start == IMAGE_ABSENT:
+                prey.supply.settle()
         stayed = cache_bytes.get("start") if order.start == "page-cold" else 0
         warm = f"{stayed} bytes could not be evicted" if stayed else one.shortfall
         if boot.outcome == OK and warm:

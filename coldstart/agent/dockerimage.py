@@ -17,7 +17,7 @@ from coldstart.agent.dockerapi import ApiError, Engine
 from coldstart.agent.records import Image
 
 OURS = "coldstart.local/"
-_PULLED = re.compile(r"127\.0\.0\.1:\d+/coldstart\.local/")  # a name that a pull left because it was killed
+_PULLED = re.compile(r"127\.0\.0\.1:\d+/coldstart\.local/")  # a name that something was fetched by
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,18 @@ def inspect(engine: Engine, name: str) -> dict[str, Any]:
     return details
 
 
-def pull(engine: Engine, image: Image, port: int, repository: str = "") -> Pulled:
+def pull(engine: Engine, image: Image, port: int) -> Pulled:
     """Have the engine fetch it from the registry on this port of its loopback, and give it our name."""
-    kept, _, tag = image.reference.rpartition(":")
-    source = f"127.0.0.1:{port}/{repository or kept}"
-    name = f"{source}@{image.digest}"
+    pulled = fetch(engine, image, port)
+    adopt(engine, image)
+    return pulled
+
+
+def fetch(engine: Engine, image: Image, port: int, repository: str = "") -> Pulled:
+    """The fetching alone. The image has the registry's name until `adopt`."""
+    source = f"127.0.0.1:{port}/{repository or image.reference.rpartition(':')[0]}"
     if engine.podman:  # which wants TLS even of its own loopback, unless told in its own language
+        name = f"{source}@{image.digest}"
         pulling = engine.text("/libpod/images/pull", "POST", reference=name, tlsVerify="false")
     else:
         pulling = engine.text("/images/create", "POST", fromImage=source, tag=image.digest)
@@ -66,8 +72,6 @@ def pull(engine: Engine, image: Image, port: int, repository: str = "") -> Pulle
     for event in said:
         if "error" in event:
             raise ApiError(0, f"the engine could not pull it: {event['error']}")
-    engine.call("POST", f"/images/{name}/tag", repo=kept, tag=tag)
-    engine.call("DELETE", f"/images/{name}", noprune="1")
     states = [event.get("status") for event in said]
     return Pulled(states.count("Pull complete"), states.count("Already exists"))
 
@@ -80,13 +84,15 @@ def load(engine: Engine, file: str) -> None:
         raise ApiError(0, f"the archive was not loaded: {answer.strip()[-300:]}")
 
 
-def adopt(engine: Engine, details: Mapping[str, Any], image: Image) -> None:
-    """Put in order what a pull left that was killed before it had given the image our name, or taken its own away."""
-    pulled = [name for name in names_of(details) if _PULLED.match(name)]
-    if pulled and is_ours(details):
+def adopt(engine: Engine, image: Image) -> None:
+    """Give it our name in place of the one it was fetched by, also if that was long ago, by a pull that was killed.
+    What is theirs gets none."""
+    details = find(engine, image)
+    fetched = [name for name in names_of(details) if _PULLED.match(name)]
+    if fetched and is_ours(details):
         kept, _, tag = image.reference.rpartition(":")
-        engine.call("POST", f"/images/{pulled[0]}/tag", repo=kept, tag=tag)
-    remove(engine, pulled)
+        engine.call("POST", f"/images/{fetched[0]}/tag", repo=kept, tag=tag)
+    remove(engine, fetched)
 
 
 def names_of(details: Mapping[str, Any]) -> list[str]:

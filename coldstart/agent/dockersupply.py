@@ -1,8 +1,5 @@
-"""How an image comes into an engine before a sweep, and in and out of it between boots.
-
-Before: through a relay that keeps what has come, so that a push that was cut goes on. In a boot: the engine pulls from
-the controller directly, nothing of ours in between.
-"""
+"""How an image goes out of an engine and comes in again between boots, and in the middle of them: then the engine pulls
+from the controller directly, nothing of ours in between."""
 
 from __future__ import annotations
 
@@ -12,69 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any, Callable
 
 from coldstart.agent import dockerimage
-from coldstart.agent.cache import Cache
 from coldstart.agent.dockerapi import ApiError, Engine
 from coldstart.agent.records import Image
-from coldstart.agent.relay import Relay
 from coldstart.agent.runtimes import StartFailed, Unavailable
 from coldstart.agent.supply import NO_PORT
-from coldstart.agent.upstream import Broken
 
-PRESENT, ABSENT, PULLED, LOADED, UNREACHABLE = "present", "absent", "pulled", "loaded", "unreachable"
 AskEngine = Callable[[], Engine]  # a connection of its own; a context
-
-
-def install(ask: AskEngine, image: Image, port: int, cache: Cache) -> str:
-    """Have the engine hold the image: PRESENT, it did; PULLED; LOADED from the archive in the cache; ABSENT: there is
-    neither port nor archive; UNREACHABLE: the engine cannot reach the port, an archive would do. Unavailable if it
-    failed."""
-    archive = cache.file(image.files.get("archive", ""))
-    try:
-        with ask() as engine:
-            if found := dockerimage.find(engine, image):
-                dockerimage.adopt(engine, found, image)
-                return PRESENT
-            if archive:
-                return _load(engine, image, archive, cache)
-            return _pull(engine, image, port, cache) if port else ABSENT
-    except ApiError as error:
-        raise Unavailable(f"Docker: {error}", "the engine's own log says more") from None
-
-
-def _load(engine: Engine, image: Image, archive: str, cache: Cache) -> str:
-    try:
-        dockerimage.load(engine, archive)
-        found = dockerimage.find(engine, image)
-    except ApiError as error:
-        raise Unavailable(f"the engine did not take {image.name}: {error}", _hint(str(error))) from None
-    finally:
-        cache.drop(image.files["archive"])  # the engine has it, or will not have it
-    if not found:
-        dockerimage.remove(engine, [image.reference])
-        raise Unavailable(f"the engine made another image of {image.name}", "please report it, with its version")
-    return LOADED
-
-
-def _pull(engine: Engine, image: Image, port: int, cache: Cache) -> str:
-    relay = Relay(port, cache, engine.abort)
-    keep = False
-    try:
-        dockerimage.pull(engine, image, relay.port)
-        return PULLED
-    except ApiError as error:
-        keep = isinstance(relay.trouble, Broken)
-        if not relay.was_asked:
-            return UNREACHABLE
-        reason = str(relay.trouble or error)
-        raise Unavailable(f"{image.name}: {reason}", _hint(reason)) from None
-    finally:
-        relay.close(keep=keep)
-
-
-def _hint(reason: str) -> str:
-    if "no space left" in reason.lower():
-        return "make room where the engine keeps its images, or run coldstart clean --images"
-    return "the engine's own log says more"
 
 
 @dataclass
@@ -156,7 +96,8 @@ class DockerSupply:
         try:
             with self._ask() as engine:
                 self._asked = engine
-                pulled = self._pull(engine, self._image, repository)
+                pulled = dockerimage.fetch(engine, self._image, self._port, repository)
+                self._brought(self._image)
         except ApiError as error:
             raise StartFailed(f"Docker: {error}") from None
         finally:
@@ -165,17 +106,26 @@ class DockerSupply:
             return f"{pulled.had} layers of it were there already, because other images of the engine have them"
         return ""
 
+    def settle(self) -> None:
+        try:
+            with self._ask() as engine:
+                dockerimage.adopt(engine, self._image)
+        except ApiError:
+            pass  # the next sweep does it, or `clean`; if the engine is gone, the next boot says so
+
     def give_up(self) -> None:
         """An engine would try again and again."""
         engine = self._asked
         if engine is not None:
             engine.abort()
 
-    def _pull(self, engine: Engine, image: Image, repository: str = "") -> dockerimage.Pulled:
-        pulled = dockerimage.pull(engine, image, self._port, repository)
+    def _pull(self, engine: Engine, image: Image) -> None:
+        dockerimage.pull(engine, image, self._port)
+        self._brought(image)
+
+    def _brought(self, image: Image) -> None:
         self._stock.absent.difference_update(_ids(image))
         self._stock.brought[image.id] += 1
-        return pulled
 
     def _remove(self, engine: Engine, details: dict[str, Any]) -> None:
         dockerimage.remove(engine, dockerimage.names_of(details))

@@ -32,6 +32,9 @@ class Supply(Protocol):
     def obtain(self, repository: str) -> str:
         """Fetch it, which is timed. Why less was fetched than a node without it must fetch, '' if not."""
 
+    def settle(self) -> None:
+        """What `obtain` has left to do, once the boot is over."""
+
     def give_up(self) -> None:
         """End `obtain`, which another thread is in, if it does not end by itself once the link is gone."""
 
@@ -66,6 +69,9 @@ class Files:
         except (OSError, BadContent) as error:
             raise StartFailed(f"{self._image.name} could not be fetched: {error}") from None
         return ""
+
+    def settle(self) -> None:
+        """A file has its name as soon as it is verified."""
 
     def give_up(self) -> None:
         """The controller has cut it off, or is gone."""

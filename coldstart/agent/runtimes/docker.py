@@ -20,8 +20,9 @@ from coldstart.agent import dockernet, dockerspec, dockerway, engine, ports
 from coldstart.agent.cache import Cache
 from coldstart.agent.dockerapi import ApiError, Engine, is_podman, negotiated, negotiating, socket_path
 from coldstart.agent.dockerimage import find, layer_files, remove_ours
+from coldstart.agent.dockerinstall import install
 from coldstart.agent.dockerinstance import Container
-from coldstart.agent.dockersupply import DockerSupply, Stock, install
+from coldstart.agent.dockersupply import DockerSupply, Stock
 from coldstart.agent.dockerway import Way
 from coldstart.agent.records import Image, Ready
 from coldstart.agent.runtimes import Context, Place, Prepared, Stamp, StartFailed, StopFailed, Unavailable
@@ -103,7 +104,6 @@ class Runtime:
         return Prepared(self._labels(), layers, details.get("Size", 0), self._way.warnings, cold_unavailable)
 
     def install(self, image: Image, port: int, cache: Cache) -> str:
-        """Have the engine hold the image: see `dockersupply.install`."""
         return install(self._asked, image, port, cache)
 
     def supply(self, image: Image, previous: Image | None, port: int) -> DockerSupply:

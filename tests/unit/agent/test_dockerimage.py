@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from coldstart.agent import dockerimage
 from coldstart.agent.cache import Cache
 from coldstart.agent.dockerapi import ApiError
-from coldstart.agent.dockersupply import DockerSupply, Stock, common, install
+from coldstart.agent.dockerinstall import install
+from coldstart.agent.dockersupply import DockerSupply, Stock, common
 from coldstart.agent.records import Image
 from coldstart.agent.runtimes import StartFailed
 
@@ -217,6 +218,17 @@ def test_absent_then_obtained() -> None:
     assert one.obtain("coldstart.local/boot-0-1") == ""
     assert engine.pulled[-1] == "127.0.0.1:7/coldstart.local/boot-0-1"
     assert list(engine.images) == ["sha256:111"]
+    one.settle()
+    assert engine.images["sha256:111"][0] == [APP.reference]
+
+
+def test_nothing_but_the_fetching_is_within_the_boot() -> None:
+    """Names are given once it is over: they cost the engine some ms."""
+    engine = Engine()
+    one = supply(engine)
+    one.absent()
+    one.obtain("coldstart.local/boot-0-1")
+    assert engine.images["sha256:111"][0] == ["127.0.0.1:7/coldstart.local/boot-0-1@sha256:aaa"]
 
 
 def test_an_update_starts_from_the_version_before() -> None:
