@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from coldstart.errors import ColdstartError, NodeError
@@ -70,30 +70,27 @@ class Preparation:
         return fabricshell.connect(node, self._host_keys)
 
     def _look(self, node: Node) -> None:
-        empty = Prepared(node.name, node.site)
-        try:
-            shell = self._shell(node)
-        except Exception as error:  # noqa: BLE001 - one node's trouble is not the others'
-            self._results[node.name] = _lost(empty, error)
-            return
-        work = Work(node, shell, self._tasks)
-        try:
-            plan = work.plan()
-        except Exception as error:  # noqa: BLE001
-            self._results[node.name] = _lost(empty, error)
-            work.close()
-            return
-        self._found[node.name] = (work, plan)
-        self._results[node.name] = summary(node, plan)
+        self._guarded(Prepared(node.name, node.site), lambda: self._planned(node))
 
     def _carry_out(self, node: Node) -> None:
-        work, plan = self._found[node.name]
-        before = self._results[node.name]
+        before, (work, plan) = self._results[node.name], self._found[node.name]
+        self._guarded(before, lambda: replace(before, tasks=tuple(work.carry_out(plan, _say, self._stopped))))
+
+    def _guarded(self, before: Prepared, do: Callable[[], Prepared]) -> None:
+        """One node's task: its trouble is not the others'."""
         try:
-            reports = work.carry_out(plan, _say, self._stopped)
-            self._results[node.name] = replace(before, tasks=tuple(reports))
-        except Exception as error:  # noqa: BLE001
-            self._results[node.name] = _lost(before, error)
+            self._results[before.node] = do()
+        except Exception as error:  # noqa: BLE001 - whatever it was, it is this node's
+            self._results[before.node] = _lost(before, error)
+
+    def _planned(self, node: Node) -> Prepared:
+        work = Work(node, self._shell(node), self._tasks)
+        with ExitStack() as undo:
+            undo.callback(work.close)
+            plan = work.plan()
+            undo.pop_all()
+        self._found[node.name] = (work, plan)
+        return summary(node, plan)
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
