@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 from statistics import median, quantiles
 
@@ -28,3 +29,10 @@ def test_functions() -> None:
     assert {name: size for name, size in sizes.items() if size > 60} == {}
     assert median(sizes.values()) <= 8
     assert quantiles(sizes.values(), n=10)[-1] <= 30
+
+
+def test_every_module_has_its_line_in_the_architecture() -> None:
+    """But reports, which are one layer, and what its folder says all of."""
+    text = (PACKAGE.parent / "docs" / "architecture.md").read_text()
+    names = {path.stem for path in FILES if path.parent.name not in ("report", "prepare") and path.stem != "__init__"}
+    assert {name for name in names if not re.search(rf"`(?:\w+/)*{name}`", text)} == set()
